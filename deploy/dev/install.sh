@@ -1,0 +1,66 @@
+#!/bin/sh
+# Installs what a private RabbitMQ and Redis need, from Debian's packages, when something is missing.
+# No broker or store of the system's is left started or enabled: policy-rc.d refuses the start that
+# a package's installation would make. `install.sh python` adds what the Python examples need.
+set -eu
+
+wanted="rabbitmq-server redis-server"
+[ "${1:-}" = python ] && wanted="$wanted python3 python3-pika"
+
+missing=""
+for package in $wanted; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+if [ -z "$missing" ]; then
+    exit 0
+fi
+
+if ! command -v apt-get >/dev/null 2>&1; then
+    if command -v rabbitmq-server >/dev/null 2>&1 && command -v redis-server >/dev/null 2>&1; then
+        exit 0
+    fi
+    cat >&2 <<'EOF'
+RabbitMQ (3.10 or later) and Redis (7.0 or later) are needed and this is not Debian.
+  macOS:   brew install rabbitmq redis
+  Fedora:  dnf install rabbitmq-server redis
+  or point COUNTERFOIL_AMQP_URL and COUNTERFOIL_REDIS_URL at servers that run elsewhere.
+EOF
+    exit 1
+fi
+
+as_root=""
+if [ "$(id -u)" != 0 ]; then
+    if ! command -v sudo >/dev/null 2>&1; then
+        echo "missing:$missing. As root: apt-get install --no-install-recommends$missing" >&2
+        exit 1
+    fi
+    as_root=sudo
+fi
+
+echo "installing from Debian's packages:$missing" >&2
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+    $as_root chmod 755 "$policy"
+    trap '$as_root rm -f "$policy"' EXIT
+fi
+log=$(mktemp)
+{
+    $as_root apt-get update -q &&
+        $as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -q -y --no-install-recommends $missing
+} >"$log" 2>&1 </dev/null || {
+    tail -n 20 "$log" >&2
+    echo "installing$missing failed (the whole log: $log)" >&2
+    exit 1
+}
+rm -f "$log"
+
+# A freshly installed package enables its unit for the next boot; this is nobody's system broker.
+if command -v systemctl >/dev/null 2>&1; then
+    for unit in rabbitmq-server redis-server; do
+        case "$missing" in
+        *"$unit"*) $as_root systemctl disable --quiet "$unit" 2>/dev/null || true ;;
+        esac
+    done
+fi
