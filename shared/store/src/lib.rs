@@ -1,1 +1,43 @@
-//! x
+//! The record of every job. The only crate that sees Redis, and the only one that names a key.
+//!
+//! In reading order: the keys ([`keys`]), what stands in a record ([`record`]), the connection and
+//! what is checked on it ([`connection`], [`opening`]), the scripts ([`scripts`]), and then what
+//! can be done with a job: [`accept`], [`change`], [`claim`], [`read`], [`due`], [`outbox`],
+//! [`types`].
+//!
+//! # What is authoritative
+//! Redis is, for the state of a job; its clock is, for leases and due times. Every change of a job
+//! is one Lua script, which validates all and then writes all. Every script may be run again: a
+//! time-out says nothing about whether it ran, so callers repeat, and the repetition is recognised
+//! (by the digest, the fence, the dispatch number or the state).
+//!
+//! # Failure
+//! [`Error::is_transient`] tells what may be repeated. After a time-out the connection is dropped
+//! and made anew, because redis-rs would keep a connection whose peer hangs.
+
+pub mod keys;
+pub mod record;
+
+pub mod connection;
+pub mod opening;
+
+pub mod scripts;
+
+pub mod accept;
+pub mod change;
+pub mod claim;
+pub mod due;
+pub mod outbox;
+pub mod read;
+pub mod types;
+
+mod error;
+mod reply;
+mod settings;
+
+pub use connection::Store;
+pub use error::Error;
+pub use keys::{JobName, Keys};
+pub use opening::Durability;
+pub use record::{Record, RecordKind};
+pub use settings::Settings;

@@ -1,0 +1,234 @@
+//! The first record of a submission; refusals and voided identifiers.
+
+use job::{Digest, Event, JobType, QueueName, State, Ticket};
+use protocol::work::Spec;
+use protocol::{Refusal, UnixMillis};
+use redis::Pipeline;
+
+use crate::keys::JobName;
+use crate::record::spec_fields;
+use crate::reply::Reply;
+use crate::scripts::{self, Call};
+use crate::{Error, Store};
+
+/// A submission to be recorded.
+#[derive(Debug, Clone)]
+pub struct Accept {
+    /// Whose job, by which identifier.
+    pub name: JobName,
+    /// What is to be done.
+    pub job_type: JobType,
+    /// The queue that serves the type.
+    pub queue: QueueName,
+    /// What else was asked for.
+    pub spec: Spec,
+    /// What makes another submission the same.
+    pub digest: Digest,
+    /// How it begins.
+    pub first: First,
+    /// Whether the broker delivered this submission before.
+    pub redelivered: bool,
+    /// Size of the body.
+    pub payload_bytes: usize,
+}
+
+/// The first state of a job, with what it needs.
+#[derive(Debug, Clone)]
+pub enum First {
+    /// To be dispatched at once; the body goes with the dispatch and is not kept here.
+    Queued,
+    /// To be dispatched when it is due.
+    Scheduled {
+        /// The body.
+        payload: Vec<u8>,
+        /// When.
+        at: UnixMillis,
+    },
+    /// Kept until a worker announces the type.
+    Parked {
+        /// The body.
+        payload: Vec<u8>,
+        /// When it expires.
+        until: UnixMillis,
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+impl First {
+    /// The state that the table gives for it.
+    pub fn event(&self) -> Event {
+        match self {
+            Self::Queued => Event::Accepted,
+            Self::Scheduled { .. } => Event::Deferred,
+            Self::Parked { .. } => Event::Unserved,
+        }
+    }
+}
+
+/// What the store says to a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    /// Recorded now.
+    New {
+        /// The store's time.
+        at: UnixMillis,
+        /// The first state.
+        state: State,
+    },
+    /// Recorded before, never claimed, and to be dispatched again under this number.
+    Redispatch {
+        /// The dispatch number.
+        dispatch: u64,
+    },
+    /// Recorded before.
+    Duplicate,
+    /// Recorded before, as another job.
+    Conflict {
+        /// The digest of the first one.
+        digest: String,
+    },
+    /// The identifier was made unusable.
+    Voided,
+    /// The identifier was a job's, whose record has been retired.
+    Forgotten,
+}
+
+impl Store {
+    /// The ticket of a job.
+    pub fn ticket(&self, name: &JobName) -> Ticket {
+        self.ticket_key().ticket(&name.client, &name.job_id, self.keys().slot(name))
+    }
+
+    /// Records submissions, each in one step; the answers are in the same order.
+    ///
+    /// # Errors
+    /// Nothing is known of any of them: call again with the same.
+    pub async fn accept(
+        &self,
+        submissions: &[Accept],
+        duplicate_age_ms: u64,
+    ) -> Result<Vec<Accepted>, Error> {
+        let mut pipeline = Pipeline::with_capacity(submissions.len());
+        let mut states = Vec::with_capacity(submissions.len());
+        for submission in submissions {
+            let state = job::state::next(None, submission.first.event())
+                .map_err(|e| Error::Unexpected(e.to_string()))?;
+            states.push(state);
+            self.accept_call(submission, state, duplicate_age_ms).add_to(&mut pipeline);
+        }
+        let answers = self.run(&pipeline).await?;
+        answers
+            .into_iter()
+            .zip(states)
+            .map(|(value, state)| accepted(&Reply::new(value)?, state))
+            .collect()
+    }
+
+    fn accept_call(&self, submission: &Accept, state: State, duplicate_age_ms: u64) -> Call {
+        let keys = self.keys();
+        let name = &submission.name;
+        let slot = keys.slot(name);
+        let ticket = self.ticket(name);
+        let common = self.change_keys(name);
+        let ticket_key = keys.ticket(ticket);
+        let set = keys.state(slot, state, &submission.job_type);
+        let mut all: Vec<&str> = common.iter().map(String::as_str).collect();
+        all.push(&ticket_key);
+        all.extend(set.as_deref());
+        let timer = match &submission.first {
+            First::Queued => None,
+            First::Scheduled { at, .. } => Some(at.0),
+            First::Parked { until, .. } => Some(until.0),
+        };
+        let absent = String::new;
+        let mut call = Call::new(&scripts::ACCEPT, &all)
+            .arg(name.member())
+            .arg(submission.digest.as_str())
+            .arg(submission.first.event().as_str())
+            .arg(state.as_str())
+            .arg(u8::from(submission.redelivered))
+            .arg(duplicate_age_ms)
+            .arg(State::Queued.as_str())
+            .arg(timer.map_or_else(absent, |ms| ms.to_string()))
+            .arg(submission.spec.deadline.map_or_else(absent, |t| t.0.to_string()))
+            .arg(self.settings().outbox_per_client_max)
+            .arg(self.epoch())
+            .arg("client")
+            .arg(name.client.as_str())
+            .arg("job_id")
+            .arg(name.job_id.as_str())
+            .arg("ticket")
+            .arg(ticket.to_string())
+            .arg("type")
+            .arg(submission.job_type.as_str())
+            .arg("queue")
+            .arg(submission.queue.as_str())
+            .arg("payload_bytes")
+            .arg(submission.payload_bytes);
+        for (field, value) in spec_fields(&submission.spec) {
+            call = call.arg(field).arg(value);
+        }
+        match &submission.first {
+            First::Queued => call,
+            First::Scheduled { payload, at } => {
+                call.arg("payload").arg(payload.as_slice()).arg("due_at").arg(at.0)
+            }
+            First::Parked { payload, until, reason } => call
+                .arg("payload")
+                .arg(payload.as_slice())
+                .arg("due_at")
+                .arg(until.0)
+                .arg("parked_reason")
+                .arg(reason.as_str()),
+        }
+    }
+
+    /// Leaves records of refused submissions.
+    ///
+    /// # Errors
+    /// Nothing is known of any of them: call again with the same.
+    pub async fn refuse(&self, refused: &[(JobName, Refusal)]) -> Result<(), Error> {
+        let mut pipeline = Pipeline::with_capacity(refused.len());
+        for (name, refusal) in refused {
+            Call::new(&scripts::REFUSE, &[&self.keys().job(name)])
+                .arg(self.settings().refused_keep_ms)
+                .arg("client")
+                .arg(name.client.as_str())
+                .arg("job_id")
+                .arg(name.job_id.as_str())
+                .arg("code")
+                .arg(refusal.code.as_str())
+                .arg("message")
+                .arg(refusal.message.as_str())
+                .add_to(&mut pipeline);
+        }
+        self.run(&pipeline).await.map(drop)
+    }
+
+    /// Makes an identifier unusable, unless it is a job's. Returns whether it is unusable now.
+    ///
+    /// # Errors
+    /// It is not known whether it is: call again.
+    pub async fn void(&self, name: &JobName) -> Result<bool, Error> {
+        let mut pipeline = Pipeline::new();
+        Call::new(&scripts::VOID, &[&self.keys().job(name)])
+            .arg(name.client.as_str())
+            .arg(name.job_id.as_str())
+            .add_to(&mut pipeline);
+        let answer = self.run(&pipeline).await?.pop().unwrap_or_default();
+        Ok(Reply::new(answer)?.word() == "voided")
+    }
+}
+
+fn accepted(reply: &Reply, state: State) -> Result<Accepted, Error> {
+    Ok(match reply.word() {
+        "accepted" => Accepted::New { at: UnixMillis(reply.parse(1)?), state },
+        "redispatch" => Accepted::Redispatch { dispatch: reply.parse(1)? },
+        "duplicate" => Accepted::Duplicate,
+        "conflict" => Accepted::Conflict { digest: reply.text(1).to_owned() },
+        "voided" => Accepted::Voided,
+        "forgotten" => Accepted::Forgotten,
+        other => return Err(Error::unexpected(other)),
+    })
+}

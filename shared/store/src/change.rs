@@ -1,0 +1,270 @@
+//! Changes of a recorded job. An event goes in; the table in `job::state` says what follows, and
+//! the script compares and sets.
+
+use job::{Event, JobType, State, Subscription};
+use protocol::UnixMillis;
+use redis::Pipeline;
+
+use crate::keys::JobName;
+use crate::reply::Reply;
+use crate::scripts::{self, Call};
+use crate::{Error, Store};
+
+/// When the scheduler is to look at the job again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Timer {
+    /// Not, but for its deadline.
+    #[default]
+    None,
+    /// This many milliseconds after the change.
+    After(u64),
+    /// At an instant.
+    At(UnixMillis),
+}
+
+/// One event, and what is to be written with it.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Whose job, by which identifier.
+    pub name: JobName,
+    /// Its type, which names the set of parked jobs.
+    pub job_type: JobType,
+    /// What happened.
+    pub event: Event,
+    /// Only if the run that says so still holds the right to.
+    pub fence: Option<String>,
+    /// Only if this is still the dispatch number.
+    pub dispatch: Option<u64>,
+    /// Leave this state out, though the table allows the step from it.
+    pub except_from: Option<State>,
+    /// Give it the next dispatch number.
+    pub redispatch: bool,
+    /// When it is looked at again.
+    pub timer: Timer,
+    /// Text for the timeline.
+    pub detail: String,
+    /// Fields to write.
+    pub set: Vec<(&'static str, Vec<u8>)>,
+    /// Fields to delete.
+    pub delete: &'static [&'static str],
+}
+
+impl Change {
+    /// An event on a job, without anything beside it.
+    pub fn new(name: JobName, job_type: JobType, event: Event) -> Self {
+        Self {
+            name,
+            job_type,
+            event,
+            fence: None,
+            dispatch: None,
+            except_from: None,
+            redispatch: false,
+            timer: Timer::None,
+            detail: String::new(),
+            set: Vec::new(),
+            delete: &[],
+        }
+    }
+
+    /// Adds a field.
+    #[must_use]
+    pub fn with(mut self, field: &'static str, value: impl Into<Vec<u8>>) -> Self {
+        self.set.push((field, value.into()));
+        self
+    }
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// It is written, now or by an earlier call of the same.
+    Applied {
+        /// The state that followed.
+        state: State,
+        /// The revision that it made.
+        revision: u64,
+        /// The dispatch number.
+        dispatch: u64,
+    },
+    /// The table has no such step from where the job is.
+    Illegal {
+        /// Where it is.
+        state: State,
+    },
+    /// Another attempt, or another dispatch, has the right now.
+    Stale,
+    /// There is no such job.
+    Missing,
+}
+
+/// A report of a running job.
+#[derive(Debug, Clone)]
+pub enum Report {
+    /// A free word for where the processing is.
+    Stage(String),
+    /// Percent, with a note.
+    Progress(u8, String),
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reported {
+    /// It is written, or was nothing new.
+    Held {
+        /// Whether a client has asked the job to stop.
+        cancel_requested: bool,
+    },
+    /// Another attempt has the right now, or the job is done.
+    Lost,
+}
+
+impl Store {
+    /// The keys that every change needs, in the order of `change.lua`.
+    pub(crate) fn change_keys(&self, name: &JobName) -> [String; 5] {
+        let keys = self.keys();
+        let slot = keys.slot(name);
+        [
+            keys.job(name),
+            keys.history(name),
+            keys.outbox(slot),
+            keys.outbox_waiting(slot),
+            keys.due(slot),
+        ]
+    }
+
+    /// Applies changes, each in one step; the answers are in the same order.
+    ///
+    /// # Errors
+    /// Nothing is known of any of them: call again with the same.
+    pub async fn change(&self, changes: &[Change]) -> Result<Vec<Changed>, Error> {
+        let mut pipeline = Pipeline::with_capacity(changes.len());
+        for change in changes {
+            self.change_call(change).add_to(&mut pipeline);
+        }
+        let answers = self.run(&pipeline).await?;
+        answers.into_iter().map(|value| changed(&Reply::new(value)?)).collect()
+    }
+
+    fn change_call(&self, change: &Change) -> Call {
+        let slot = self.keys().slot(&change.name);
+        let common = self.change_keys(&change.name);
+        let mut sets: Vec<String> = Vec::new();
+        let mut index_of = |state: State| {
+            let Some(set) = self.keys().state(slot, state, &change.job_type) else { return 0 };
+            let position = sets.iter().position(|known| *known == set);
+            position.unwrap_or_else(|| {
+                sets.push(set);
+                sets.len() - 1
+            }) + 1
+        };
+        let steps: Vec<_> = job::state::steps(change.event)
+            .filter(|(from, _)| Some(*from) != change.except_from)
+            .map(|(from, to)| (from, to, index_of(from), index_of(to)))
+            .collect();
+        let all: Vec<&str> = common.iter().chain(&sets).map(String::as_str).collect();
+        let word = match change.event {
+            Event::Staged => Subscription::STAGE,
+            Event::Progressed => Subscription::PROGRESS,
+            _ => "",
+        };
+        let timer = match change.timer {
+            Timer::None => String::new(),
+            Timer::After(ms) => format!("+{ms}"),
+            Timer::At(at) => at.0.to_string(),
+        };
+        let mut call = Call::new(&scripts::TRANSITION, &all)
+            .arg(change.name.member())
+            .arg(change.event.as_str())
+            .arg(word)
+            .arg(change.fence.as_deref().unwrap_or_default())
+            .arg(change.dispatch.map_or_else(String::new, |number| number.to_string()))
+            .arg(timer)
+            .arg(one_line(&change.detail))
+            .arg(self.settings().outbox_per_client_max)
+            .arg(u8::from(change.redispatch))
+            .arg("")
+            .arg(steps.len());
+        for (from, to, leaves, enters) in steps {
+            call = call
+                .arg(from.as_str())
+                .arg(to.as_str())
+                .arg(u8::from(to.is_terminal()))
+                .arg(leaves)
+                .arg(enters);
+        }
+        call = call.arg(change.set.len() * 2 + 2).arg("epoch").arg(self.epoch());
+        for (field, value) in &change.set {
+            call = call.arg(*field).arg(value.as_slice());
+        }
+        change.delete.iter().fold(call, |call, field| call.arg(*field))
+    }
+
+    /// Writes a report of a run.
+    ///
+    /// # Errors
+    /// It is not known whether it is written: call again.
+    pub async fn report(
+        &self,
+        name: &JobName,
+        fence: &str,
+        report: &Report,
+    ) -> Result<Reported, Error> {
+        let keys = self.change_keys(name);
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let call = Call::new(&scripts::REPORT, &keys).arg(fence);
+        let outbox_max = self.settings().outbox_per_client_max;
+        let epoch = self.epoch();
+        let call = match report {
+            Report::Stage(stage) => call
+                .arg(Event::Staged.as_str())
+                .arg(Subscription::STAGE)
+                .arg(one_line(stage))
+                .arg(outbox_max)
+                .arg("")
+                .arg(epoch)
+                .arg("stage")
+                .arg(stage.as_str()),
+            Report::Progress(percent, note) => call
+                .arg(Event::Progressed.as_str())
+                .arg(Subscription::PROGRESS)
+                .arg(format!("{percent} {}", one_line(note)).trim_end())
+                .arg(outbox_max)
+                .arg("1")
+                .arg(epoch)
+                .arg("progress")
+                .arg(percent)
+                .arg("progress_note")
+                .arg(note.as_str()),
+        };
+        let mut pipeline = Pipeline::new();
+        call.add_to(&mut pipeline);
+        let reply = Reply::new(self.run(&pipeline).await?.pop().unwrap_or_default())?;
+        match reply.word() {
+            "applied" | "same" => {
+                Ok(Reported::Held { cancel_requested: reply.optional(1).is_some() })
+            }
+            "stale" | "none" => Ok(Reported::Lost),
+            other => Err(Error::unexpected(other)),
+        }
+    }
+}
+
+/// A line of the timeline is one line.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
+}
+
+fn changed(reply: &Reply) -> Result<Changed, Error> {
+    Ok(match reply.word() {
+        "applied" | "repeated" => Changed::Applied {
+            state: reply.parse(1)?,
+            revision: reply.parse(2)?,
+            dispatch: reply.parse(3)?,
+        },
+        "illegal" => Changed::Illegal { state: reply.parse(1)? },
+        "stale" => Changed::Stale,
+        "none" => Changed::Missing,
+        other => return Err(Error::unexpected(other)),
+    })
+}

@@ -1,0 +1,190 @@
+//! The right to run: claimed from a delivered work message, renewed while it lasts.
+
+use job::{Event, JobType, State};
+use redis::Pipeline;
+
+use crate::keys::JobName;
+use crate::reply::Reply;
+use crate::scripts::{self, Call};
+use crate::{Error, Store};
+
+/// A delivered work message that a worker would run.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Whose job, by which identifier.
+    pub name: JobName,
+    /// What is to be done.
+    pub job_type: JobType,
+    /// The number that the message carries.
+    pub dispatch: u64,
+    /// Whether the broker delivered it before.
+    pub redelivered: bool,
+    /// The worker process.
+    pub owner: String,
+    /// Random, and the same when this claim is repeated because its answer was lost.
+    pub nonce: String,
+    /// How long the right lasts unless it is renewed.
+    pub lease_ms: u64,
+    /// Whether nothing else runs in the worker.
+    pub idle: bool,
+    /// How many attempts the job has.
+    pub attempts_max: u32,
+    /// The body; needed only where the message was redelivered.
+    pub payload: Vec<u8>,
+}
+
+/// What a delivered work message means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// Run it.
+    Start {
+        /// Which attempt this is, from 1.
+        attempt: u32,
+        /// The right to write.
+        fence: String,
+        /// The revision that the start made.
+        revision: u64,
+        /// Whether it must run alone.
+        alone: bool,
+    },
+    /// It is somebody else's, or done: acknowledge.
+    Drop,
+    /// This process runs it already, under this fence: the delivery belongs to that run.
+    Attach {
+        /// The run's right to write.
+        fence: String,
+    },
+    /// Another process runs it; the scheduler watches its lease now: acknowledge.
+    Detached,
+    /// It must run alone: ask again when nothing else runs here.
+    Wait,
+    /// Its worker died after a client had asked it to stop.
+    CancelAsked {
+        /// The dead attempt's right to write.
+        fence: String,
+    },
+    /// Its worker died and no attempts are left.
+    Exhausted {
+        /// The dead attempt's right to write.
+        fence: String,
+        /// How many were made.
+        attempts: u32,
+    },
+    /// There is no record.
+    Missing,
+}
+
+/// What became of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beat {
+    /// It is renewed.
+    Held {
+        /// Whether a client has asked the job to stop.
+        cancel_requested: bool,
+    },
+    /// Another attempt has the right now, or the job is done.
+    Lost,
+}
+
+/// A run whose lease is to be renewed.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// Whose job, by which identifier.
+    pub name: JobName,
+    /// The right to write.
+    pub fence: String,
+    /// The body, to detach the run from its work message.
+    pub detach: Option<Vec<u8>>,
+}
+
+impl Store {
+    /// Decides what delivered messages mean, and starts what is to be started; the answers are in
+    /// the same order.
+    ///
+    /// # Errors
+    /// Nothing is known of any of them: call again with the same nonces.
+    pub async fn claim(&self, claims: &[Claim]) -> Result<Vec<Claimed>, Error> {
+        let mut pipeline = Pipeline::with_capacity(claims.len());
+        for claim in claims {
+            self.claim_call(claim).add_to(&mut pipeline);
+        }
+        let answers = self.run(&pipeline).await?;
+        answers.into_iter().map(|value| claimed(&Reply::new(value)?)).collect()
+    }
+
+    fn claim_call(&self, claim: &Claim) -> Call {
+        let slot = self.keys().slot(&claim.name);
+        let mut keys: Vec<String> = self.change_keys(&claim.name).into();
+        for state in [State::Queued, State::Running] {
+            keys.extend(self.keys().state(slot, state, &claim.job_type));
+        }
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        Call::new(&scripts::CLAIM, &keys)
+            .arg(claim.name.member())
+            .arg(claim.dispatch)
+            .arg(u8::from(claim.redelivered))
+            .arg(claim.owner.as_str())
+            .arg(claim.nonce.as_str())
+            .arg(claim.lease_ms)
+            .arg(u8::from(claim.idle))
+            .arg(claim.attempts_max)
+            .arg(State::Queued.as_str())
+            .arg(State::Running.as_str())
+            .arg(Event::Started.as_str())
+            .arg(self.settings().outbox_per_client_max)
+            .arg(self.epoch())
+            .arg(claim.payload.as_slice())
+    }
+
+    /// Renews leases; the answers are in the same order.
+    ///
+    /// # Errors
+    /// It is not known which are renewed: call again.
+    pub async fn beat(&self, leases: &[Lease], lease_ms: u64) -> Result<Vec<Beat>, Error> {
+        let mut pipeline = Pipeline::with_capacity(leases.len());
+        for lease in leases {
+            let keys = self.change_keys(&lease.name);
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            Call::new(&scripts::BEAT, &keys)
+                .arg(lease.name.member())
+                .arg(lease.fence.as_str())
+                .arg(lease_ms)
+                .arg(lease.detach.as_deref().unwrap_or_default())
+                .arg(u8::from(lease.detach.is_some()))
+                .add_to(&mut pipeline);
+        }
+        let answers = self.run(&pipeline).await?;
+        answers
+            .into_iter()
+            .map(|value| {
+                let reply = Reply::new(value)?;
+                match reply.word() {
+                    "held" => Ok(Beat::Held { cancel_requested: reply.optional(1).is_some() }),
+                    "lost" => Ok(Beat::Lost),
+                    other => Err(Error::unexpected(other)),
+                }
+            })
+            .collect()
+    }
+}
+
+fn claimed(reply: &Reply) -> Result<Claimed, Error> {
+    Ok(match reply.word() {
+        "start" => Claimed::Start {
+            attempt: reply.parse(1)?,
+            fence: reply.text(2).to_owned(),
+            revision: reply.parse(3)?,
+            alone: reply.optional(4).is_some(),
+        },
+        "drop" => Claimed::Drop,
+        "attach" => Claimed::Attach { fence: reply.text(1).to_owned() },
+        "detached" => Claimed::Detached,
+        "wait" => Claimed::Wait,
+        "cancel" => Claimed::CancelAsked { fence: reply.text(1).to_owned() },
+        "exhausted" => {
+            Claimed::Exhausted { fence: reply.text(1).to_owned(), attempts: reply.parse(2)? }
+        }
+        "none" => Claimed::Missing,
+        other => return Err(Error::unexpected(other)),
+    })
+}

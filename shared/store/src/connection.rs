@@ -1,0 +1,200 @@
+//! One connection that is made anew when it fails. Not redis-rs's connection manager: it reconnects
+//! without telling, and keeps a connection whose peer hangs or was demoted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use job::TicketKey;
+use protocol::UnixMillis;
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, Pipeline, Value};
+use tokio::sync::Mutex;
+
+use crate::opening::{self, Deployment, Durability};
+use crate::scripts;
+use crate::{Error, Keys, Settings};
+
+/// A handle on the store; clones share one connection.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    keys: Keys,
+    client: Client,
+    current: Mutex<Current>,
+    deployment: RwLock<Deployment>,
+    ticket_key: TicketKey,
+    /// How many calls of scripts were sent, for tests that count.
+    calls: AtomicU64,
+}
+
+/// The connection in use, and how many there were before it.
+struct Current {
+    connection: Option<MultiplexedConnection>,
+    generation: u64,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("prefix", &self.inner.settings.prefix).finish()
+    }
+}
+
+impl Store {
+    /// Connects, and checks that the store is fit for what is promised.
+    ///
+    /// # Errors
+    /// Transient ones may be tried again; the others name what to mend.
+    pub async fn connect(settings: Settings) -> Result<Self, Error> {
+        if !settings.slots.is_power_of_two() || settings.slots > 16_384 {
+            return Err(Error::Unfit(format!(
+                "redis.slots is {}; allowed is a power of two from 1 to 16384",
+                settings.slots
+            )));
+        }
+        let info: ConnectionInfo =
+            settings.url.as_str().into_connection_info().map_err(Error::Url)?;
+        let tcp = TcpSettings::default().set_nodelay(true);
+        let client = Client::open(info.set_tcp_settings(tcp)).map_err(Error::Url)?;
+        let mut connection = connect(&client, &settings, true).await?;
+        let deployment = opening::open(&mut connection, &settings).await?;
+        scripts::load(&mut connection).await?;
+        let inner = Inner {
+            keys: Keys::new(&settings.prefix, settings.slots),
+            client,
+            current: Mutex::new(Current { connection: Some(connection), generation: 1 }),
+            ticket_key: TicketKey::new(&deployment.secret),
+            deployment: RwLock::new(deployment),
+            calls: AtomicU64::new(0),
+            settings,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The names of keys.
+    pub fn keys(&self) -> &Keys {
+        &self.inner.keys
+    }
+
+    /// The store's settings.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// What tickets and seals are made with.
+    pub fn ticket_key(&self) -> &TicketKey {
+        &self.inner.ticket_key
+    }
+
+    /// Grows by one when the store was rolled back.
+    pub fn epoch(&self) -> u64 {
+        self.deployment().epoch
+    }
+
+    /// What a crash of the store can lose.
+    pub fn durability(&self) -> Durability {
+        self.deployment().durability
+    }
+
+    /// The last stretch of time that the store lost.
+    pub fn lost_between(&self) -> Option<[UnixMillis; 2]> {
+        self.deployment().lost_between
+    }
+
+    /// How many commands were sent so far.
+    pub fn calls(&self) -> u64 {
+        self.inner.calls.load(Ordering::Relaxed)
+    }
+
+    fn deployment(&self) -> Deployment {
+        self.inner.deployment.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// A connection of its own, for commands that block.
+    pub(crate) async fn own_connection(&self) -> Result<MultiplexedConnection, Error> {
+        connect(&self.inner.client, &self.inner.settings, false).await
+    }
+
+    /// The connection in use; a new one, opened and checked, if the last one failed.
+    async fn connection(&self) -> Result<(MultiplexedConnection, u64), Error> {
+        let mut current = self.inner.current.lock().await;
+        if let Some(connection) = &current.connection {
+            return Ok((connection.clone(), current.generation));
+        }
+        let mut connection = connect(&self.inner.client, &self.inner.settings, true).await?;
+        let deployment = opening::open(&mut connection, &self.inner.settings).await?;
+        scripts::load(&mut connection).await?;
+        tracing::info!(redis.epoch = deployment.epoch, "connected to Redis again");
+        *self.inner.deployment.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            deployment;
+        current.connection = Some(connection.clone());
+        current.generation += 1;
+        Ok((connection, current.generation))
+    }
+
+    async fn give_up(&self, generation: u64) {
+        let mut current = self.inner.current.lock().await;
+        if current.generation == generation {
+            current.connection = None;
+        }
+    }
+
+    /// Runs a pipeline. Every command of ours may be run again, so one lost script makes all of
+    /// them run again.
+    pub(crate) async fn run(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
+        if pipeline.is_empty() {
+            return Ok(Vec::new());
+        }
+        for _ in 0..2 {
+            let (mut connection, generation) = self.connection().await?;
+            self.inner.calls.fetch_add(pipeline.len() as u64, Ordering::Relaxed);
+            let answer = connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
+            let values = match answer {
+                Ok(values) => values,
+                Err(error) => {
+                    self.give_up(generation).await;
+                    return Err(error.into());
+                }
+            };
+            match first_error(&values) {
+                None => return Ok(values),
+                Some(error) if error.code() == Some("NOSCRIPT") => {
+                    scripts::load(&mut connection).await?;
+                }
+                Some(error) => {
+                    // A demoted master answers reads and refuses writes: look for the new one.
+                    if error.code() == Some("READONLY") {
+                        self.give_up(generation).await;
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+        Err(Error::Unexpected("Redis forgets scripts as soon as they are loaded".to_owned()))
+    }
+}
+
+async fn connect(
+    client: &Client,
+    settings: &Settings,
+    times_out: bool,
+) -> Result<MultiplexedConnection, Error> {
+    let response = times_out.then(|| Duration::from_millis(settings.response_timeout_ms));
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(Duration::from_millis(settings.connect_timeout_ms)))
+        .set_response_timeout(response)
+        .set_pipeline_buffer_size(1024);
+    Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+}
+
+fn first_error(values: &[Value]) -> Option<redis::RedisError> {
+    values.iter().find_map(|value| match value {
+        Value::ServerError(error) => Some(error.clone().into()),
+        _ => None,
+    })
+}

@@ -1,0 +1,96 @@
+//! Timers: what the scheduler acts on.
+
+use job::State;
+use protocol::UnixMillis;
+use redis::Pipeline;
+
+use crate::keys::JobName;
+use crate::reply::Reply;
+use crate::scripts::{self, Call};
+use crate::{Error, Store};
+
+impl Store {
+    /// Jobs of a slot whose timer has run out, oldest first, and the store's time.
+    ///
+    /// # Errors
+    /// Nothing is known; ask again.
+    pub async fn due(&self, slot: u16, most: usize) -> Result<(UnixMillis, Vec<JobName>), Error> {
+        let mut pipeline = Pipeline::new();
+        Call::new(&scripts::DUE, &[&self.keys().due(slot)]).arg(most).add_to(&mut pipeline);
+        let mut texts =
+            Reply::new(self.run(&pipeline).await?.pop().unwrap_or_default())?.into_texts();
+        let at = texts.next().unwrap_or_default();
+        let at = UnixMillis(at.parse().map_err(|_| Error::unexpected(at))?);
+        Ok((at, texts.filter_map(|member| JobName::from_member(&member)).collect()))
+    }
+
+    /// Gives a queued job its next dispatch number and looks at it again later. `None` if it has
+    /// moved on.
+    ///
+    /// # Errors
+    /// It is not known whether it has a new number; the next look will tell.
+    pub async fn redispatch(
+        &self,
+        name: &JobName,
+        seen: u64,
+        again_after_ms: u64,
+    ) -> Result<Option<u64>, Error> {
+        let keys = self.keys();
+        let mut pipeline = Pipeline::new();
+        Call::new(&scripts::REDISPATCH, &[&keys.job(name), &keys.due(keys.slot(name))])
+            .arg(name.member())
+            .arg(seen)
+            .arg(again_after_ms)
+            .arg(State::Queued.as_str())
+            .add_to(&mut pipeline);
+        let reply = Reply::new(self.run(&pipeline).await?.pop().unwrap_or_default())?;
+        reply.optional(0).map(|_| reply.parse(0)).transpose()
+    }
+
+    /// The broker has confirmed these dispatches: payload and timer go.
+    ///
+    /// # Errors
+    /// It is not known which; they will be dispatched again, under a new number.
+    pub async fn dispatched(&self, dispatches: &[(JobName, u64)]) -> Result<(), Error> {
+        let keys = self.keys();
+        let mut pipeline = Pipeline::with_capacity(dispatches.len());
+        for (name, number) in dispatches {
+            Call::new(&scripts::DISPATCHED, &[&keys.job(name), &keys.due(keys.slot(name))])
+                .arg(name.member())
+                .arg(number)
+                .arg(State::Queued.as_str())
+                .add_to(&mut pipeline);
+        }
+        self.run(&pipeline).await.map(drop)
+    }
+
+    /// Drops a timer that means nothing any more.
+    ///
+    /// # Errors
+    /// It may still be there; the next look will tell.
+    pub async fn untimed(&self, name: &JobName, seen_at: UnixMillis) -> Result<(), Error> {
+        let keys = self.keys();
+        let mut pipeline = Pipeline::new();
+        Call::new(&scripts::UNTIMED, &[&keys.due(keys.slot(name))])
+            .arg(name.member())
+            .arg(seen_at.0)
+            .add_to(&mut pipeline);
+        self.run(&pipeline).await.map(drop)
+    }
+
+    /// Parked jobs of a type, oldest first.
+    ///
+    /// # Errors
+    /// Nothing is known; ask again.
+    pub async fn parked(
+        &self,
+        slot: u16,
+        job_type: &str,
+        most: usize,
+    ) -> Result<Vec<JobName>, Error> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("ZRANGE").arg(self.keys().parked(slot, job_type)).arg(0).arg(most - 1);
+        let reply = Reply::new(self.run(&pipeline).await?.pop().unwrap_or_default())?;
+        Ok(reply.into_texts().filter_map(|member| JobName::from_member(&member)).collect())
+    }
+}

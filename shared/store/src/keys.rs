@@ -1,0 +1,162 @@
+//! Every key, in one place. `docs/REDIS.md` describes them for readers; this is what it is tested
+//! against.
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `<prefix>:{<slot>}:job:<client>:<job_id>` | hash | the record |
+//! | `<prefix>:{<slot>}:ticket:<ticket>` | string | `<client>:<job_id>` |
+//! | `<prefix>:{<slot>}:history:<client>:<job_id>` | list | the timeline |
+//! | `<prefix>:{<slot>}:due` | sorted set | timers, by ms since 1970 |
+//! | `<prefix>:{<slot>}:<state>` | sorted set | jobs in a state, by when they entered it |
+//! | `<prefix>:{<slot>}:parked:<type>` | sorted set | parked jobs of one type |
+//! | `<prefix>:{<slot>}:outbox` | stream | messages still to be delivered |
+//! | `<prefix>:{<slot>}:outbox:later` | sorted set | those that are tried again later |
+//! | `<prefix>:{<slot>}:outbox:waiting` | hash | how many wait, by client |
+//! | `<prefix>:types` | hash | type → queue, as workers announced it |
+//! | `<prefix>:deployment` | hash | layout version, slots, epoch, run id |
+//! | `<prefix>:secret` | string | what tickets are derived from |
+
+use job::{ClientName, JobId, JobType, State, Ticket};
+
+/// A job's full name: the client, and the client's identifier.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct JobName {
+    /// Who owns the job.
+    pub client: ClientName,
+    /// The client's identifier.
+    pub job_id: JobId,
+}
+
+impl JobName {
+    /// The member that stands for the job in sets: a client's name holds no colon.
+    pub fn member(&self) -> String {
+        format!("{}:{}", self.client, self.job_id)
+    }
+
+    /// Reads a member back.
+    pub fn from_member(member: &str) -> Option<Self> {
+        let (client, job_id) = member.split_once(':')?;
+        Some(Self { client: ClientName::parse(client).ok()?, job_id: JobId::parse(job_id).ok()? })
+    }
+}
+
+/// Builds keys for one deployment.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: String,
+    slots: u16,
+}
+
+impl Keys {
+    /// Keys that begin with a prefix, spread over a power of two of slots.
+    pub fn new(prefix: &str, slots: u16) -> Self {
+        Self { prefix: prefix.to_owned(), slots: slots.max(1) }
+    }
+
+    /// Every slot.
+    pub fn slots(&self) -> impl Iterator<Item = u16> + use<> {
+        0..self.slots
+    }
+
+    /// The slot of a job: CRC16 of `<client>:<job_id>` modulo the number of slots. The number is a
+    /// power of two, so that it equals `CLUSTER KEYSLOT <client>:<job_id>` modulo it.
+    pub fn slot(&self, name: &JobName) -> u16 {
+        crc16(name.member().as_bytes()) % self.slots
+    }
+
+    /// The record.
+    pub fn job(&self, name: &JobName) -> String {
+        format!("{}:{{{}}}:job:{}", self.prefix, self.slot(name), name.member())
+    }
+
+    /// The timeline.
+    pub fn history(&self, name: &JobName) -> String {
+        format!("{}:{{{}}}:history:{}", self.prefix, self.slot(name), name.member())
+    }
+
+    /// What names a ticket's job. The ticket carries its slot.
+    pub fn ticket(&self, ticket: Ticket) -> String {
+        format!("{}:{{{}}}:ticket:{ticket}", self.prefix, ticket.slot())
+    }
+
+    /// Timers.
+    pub fn due(&self, slot: u16) -> String {
+        format!("{}:{{{slot}}}:due", self.prefix)
+    }
+
+    /// The set that lists the jobs of a state; `None` for states that are not listed.
+    pub fn state(&self, slot: u16, state: State, job_type: &JobType) -> Option<String> {
+        match state {
+            State::Succeeded | State::Cancelled | State::Expired => None,
+            State::Parked => Some(self.parked(slot, job_type.as_str())),
+            _ => Some(format!("{}:{{{slot}}}:{state}", self.prefix)),
+        }
+    }
+
+    /// The parked jobs of a type.
+    pub fn parked(&self, slot: u16, job_type: &str) -> String {
+        format!("{}:{{{slot}}}:{}:{job_type}", self.prefix, State::Parked)
+    }
+
+    /// Messages still to be delivered.
+    pub fn outbox(&self, slot: u16) -> String {
+        format!("{}:{{{slot}}}:outbox", self.prefix)
+    }
+
+    /// Those that are tried again later.
+    pub fn outbox_later(&self, slot: u16) -> String {
+        format!("{}:{{{slot}}}:outbox:later", self.prefix)
+    }
+
+    /// How many wait, by client.
+    pub fn outbox_waiting(&self, slot: u16) -> String {
+        format!("{}:{{{slot}}}:outbox:waiting", self.prefix)
+    }
+
+    /// Which queue serves which type.
+    pub fn types(&self) -> String {
+        format!("{}:types", self.prefix)
+    }
+
+    /// Layout version, slots, epoch.
+    pub fn deployment(&self) -> String {
+        format!("{}:deployment", self.prefix)
+    }
+
+    /// What tickets are derived from.
+    pub fn secret(&self) -> String {
+        format!("{}:secret", self.prefix)
+    }
+}
+
+/// CRC16 as Redis Cluster uses it (XMODEM: polynomial 0x1021, initial value 0).
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slot_is_the_one_that_redis_cluster_computes() {
+        // The check value of CRC16/XMODEM, also in the Redis Cluster specification.
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+    }
+
+    #[test]
+    fn no_two_jobs_share_a_key() {
+        let keys = Keys::new("counterfoil", 1);
+        let name = |client: &str, id: &str| JobName {
+            client: ClientName::parse(client).unwrap(),
+            job_id: JobId::parse(id).unwrap(),
+        };
+        assert_eq!(keys.job(&name("shop", "A-1001")), "counterfoil:{0}:job:shop:A-1001");
+        assert_ne!(keys.job(&name("a", "b:c")), keys.job(&name("a", "b")));
+        assert_eq!(JobName::from_member("a:b:c"), Some(name("a", "b:c")));
+    }
+}

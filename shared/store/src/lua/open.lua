@@ -1,0 +1,26 @@
+-- The first thing on every new connection: layout, slots, secret; and whether the store may have
+-- lost a stretch of time since it was last seen.
+-- KEYS  1 the deployment   2 its secret
+-- ARGV  1 run id of the server   2 '1' if every acknowledged write survives   3 slots
+--       4 layout version   5 a secret, if there is none yet
+-- Returns  layout slots epoch secret lost_from lost_to
+-- Atomic because several processes open a store at once.
+-- Bounded by a constant.
+local time = redis.call('TIME')
+local at = time[1] * 1000 + math.floor(time[2] / 1000)
+if redis.call('HSETNX', KEYS[1], 'layout', ARGV[4]) == 1 then
+  redis.call('HSET', KEYS[1], 'slots', ARGV[3], 'epoch', 1, 'run_id', ARGV[1], 'alive_at', at,
+    'created_at', at)
+end
+redis.call('SETNX', KEYS[2], ARGV[5])
+local seen = redis.call('HMGET', KEYS[1], 'layout', 'slots', 'run_id', 'alive_at')
+if seen[3] ~= ARGV[1] then
+  redis.call('HSET', KEYS[1], 'run_id', ARGV[1])
+  if ARGV[2] ~= '1' then
+    redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+    redis.call('HSET', KEYS[1], 'lost_from', seen[4], 'lost_to', at)
+  end
+end
+local lost = redis.call('HMGET', KEYS[1], 'lost_from', 'lost_to')
+return { seen[1], seen[2], redis.call('HGET', KEYS[1], 'epoch'), redis.call('GET', KEYS[2]),
+  lost[1] or '', lost[2] or '' }

@@ -1,0 +1,75 @@
+-- Applies one event to a job: a compare-and-set over the steps that the table in Rust allows.
+-- KEYS  1-5 as in change.lua   6… the sets that the steps name
+-- ARGV  1 member of sets   2 event   3 word of the subscription ('' the new state)
+--       4 fence ('' any)   5 dispatch number ('' any)   6 timer ('' none, '+ms' from now, ms)
+--       7 detail for the timeline   8 outbox bound   9 '1' if a new dispatch number is due
+--       10 '1' if the event joins an equal one before it in the timeline
+--       11 number of steps, then for each: from, to, '1' if final, index of the set it leaves and
+--       of the set it enters (0 none); then the number of texts that follow as field, value, …;
+--       then the fields to delete
+-- Returns  applied state revision dispatch at | repeated … | illegal state | stale state | none
+-- Atomic because state, sets, timers, timeline and event are one fact.
+-- Bounded by the number of fields.
+local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'revision', 'fence', 'dispatch',
+  'attempt', 'deadline')
+if seen[1] ~= 'job' then return { 'none' } end
+local state = seen[2]
+if ARGV[4] ~= '' and seen[4] ~= ARGV[4] then return { 'stale', state } end
+if ARGV[5] ~= '' and seen[5] ~= ARGV[5] then return { 'stale', state } end
+local at = now_ms()
+
+local to, terminal, from_set, to_set
+local repeated = false
+local next_arg = 12
+for _ = 1, tonumber(ARGV[11]) do
+  if ARGV[next_arg] == state and not to then
+    to, terminal = ARGV[next_arg + 1], ARGV[next_arg + 2]
+    from_set, to_set = KEYS[5 + tonumber(ARGV[next_arg + 3])], KEYS[5 + tonumber(ARGV[next_arg + 4])]
+    if ARGV[next_arg + 3] == '0' then from_set = false end
+    if ARGV[next_arg + 4] == '0' then to_set = false end
+  end
+  repeated = repeated or ARGV[next_arg + 1] == state
+  next_arg = next_arg + 5
+end
+if not to then
+  -- The fence is of one attempt, and an attempt ends once: this is the same event again.
+  if repeated and ARGV[4] ~= '' then return { 'repeated', state, seen[3], seen[5], at } end
+  return { 'illegal', state }
+end
+
+local revision = tonumber(seen[3]) + 1
+local fields = { 'state', to, 'revision', revision, 'changed_at', at }
+local count = tonumber(ARGV[next_arg])
+for n = next_arg + 1, next_arg + count do fields[#fields + 1] = ARGV[n] end
+local dispatch = seen[5]
+if ARGV[9] == '1' then
+  dispatch = tonumber(dispatch) + 1
+  fields[#fields + 1] = 'dispatch'
+  fields[#fields + 1] = dispatch
+  fields[#fields + 1] = 'dispatched_at'
+  fields[#fields + 1] = at
+end
+if terminal == '1' then
+  fields[#fields + 1] = 'finished_at'
+  fields[#fields + 1] = at
+end
+local due = nil
+if string.sub(ARGV[6], 1, 1) == '+' then
+  due = at + tonumber(string.sub(ARGV[6], 2))
+elseif ARGV[6] ~= '' then
+  due = tonumber(ARGV[6])
+end
+if due then
+  fields[#fields + 1] = 'due_at'
+  fields[#fields + 1] = due
+end
+redis.call('HSET', KEYS[1], unpack(fields))
+local first_deleted = next_arg + count + 1
+if ARGV[first_deleted] then redis.call('HDEL', KEYS[1], unpack(ARGV, first_deleted)) end
+move(ARGV[1], at, from_set, to_set)
+set_timer(ARGV[1], due, seen[7], terminal)
+local word = ARGV[3]
+if word == '' then word = to end
+remember(revision, at, ARGV[2], to, seen[6], ARGV[7], ARGV[10] == '1')
+notify(word, to, terminal, revision, at, seen[6], tonumber(ARGV[8]))
+return { 'applied', to, revision, dispatch, at }

@@ -1,0 +1,312 @@
+//! Messages still to be delivered: one stream per slot, read by a consumer group of notifiers.
+//!
+//! An entry is written in the same step as the change that it tells of, and taken out only when the
+//! broker has confirmed it into the queue that was named, or when it is given up and the ledger
+//! says so. An entry that is put off stays in the stream; a sorted set says when it is tried again.
+
+use std::collections::HashMap;
+
+use job::ClientName;
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, Value};
+
+use crate::keys::JobName;
+use crate::reply::{Reply, bytes};
+use crate::scripts::{self, Call};
+use crate::{Error, Store};
+
+/// The consumer group of the notifiers.
+const GROUP: &str = "notifiers";
+
+/// One message to be delivered.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The slot it is in.
+    pub slot: u16,
+    /// Its identifier in the stream.
+    pub id: String,
+    /// Its member in the set of entries that were put off.
+    pub later: Option<String>,
+    /// How often it was tried before.
+    pub tries: u32,
+    /// Its fields.
+    pub fields: HashMap<String, String>,
+}
+
+impl Entry {
+    /// A field; empty where there is none.
+    pub fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map(String::as_str).unwrap_or_default()
+    }
+
+    /// The job that it is about.
+    pub fn name(&self) -> Option<JobName> {
+        JobName::from_member(&format!("{}:{}", self.field("client"), self.field("job_id")))
+    }
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The broker has confirmed it into the queue that was named.
+    Delivered,
+    /// To be tried again after this many milliseconds.
+    Later(u64),
+    /// Given up; the ledger keeps why.
+    Undeliverable(String),
+}
+
+/// A reader of the outbox, with a connection of its own, because it waits.
+pub struct Reader {
+    store: Store,
+    connection: MultiplexedConnection,
+    consumer: String,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("consumer", &self.consumer).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Starts to read the outbox as one of the notifiers.
+    ///
+    /// # Errors
+    /// Transient ones may be tried again.
+    pub async fn outbox_reader(&self, consumer: &str) -> Result<Reader, Error> {
+        let mut connection = self.own_connection().await?;
+        for slot in self.keys().slots() {
+            let made: Result<(), redis::RedisError> = redis::cmd("XGROUP")
+                .arg("CREATE")
+                .arg(self.keys().outbox(slot))
+                .arg(GROUP)
+                .arg("0")
+                .arg("MKSTREAM")
+                .query_async(&mut connection)
+                .await;
+            match made {
+                Err(error) if error.code() != Some("BUSYGROUP") => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(Reader { store: self.clone(), connection, consumer: consumer.to_owned() })
+    }
+
+    /// Puts a receipt into the outbox that was not confirmed in time.
+    ///
+    /// # Errors
+    /// It is not known whether it is there: put it there again; a receipt may come twice.
+    pub async fn post_receipt(
+        &self,
+        name: &JobName,
+        to: &str,
+        correlation_id: Option<&str>,
+        ticket: &str,
+        body: &[u8],
+    ) -> Result<(), Error> {
+        let keys = self.keys();
+        let slot = keys.slot(name);
+        let mut pipeline = Pipeline::new();
+        let call = Call::new(&scripts::POST, &[&keys.outbox(slot), &keys.outbox_waiting(slot)])
+            .arg(name.client.as_str())
+            .arg("kind")
+            .arg("receipt")
+            .arg("to")
+            .arg(to)
+            .arg("client")
+            .arg(name.client.as_str())
+            .arg("job_id")
+            .arg(name.job_id.as_str())
+            .arg("ticket")
+            .arg(ticket)
+            .arg("body")
+            .arg(body);
+        match correlation_id {
+            Some(id) => call.arg("correlation_id").arg(id),
+            None => call,
+        }
+        .add_to(&mut pipeline);
+        self.run(&pipeline).await.map(drop)
+    }
+
+    /// Writes down what became of entries.
+    ///
+    /// # Errors
+    /// Nothing is known of any of them: call again with the same.
+    pub async fn settle(&self, settled: &[(Entry, Outcome)]) -> Result<(), Error> {
+        let keys = self.keys();
+        let mut pipeline = Pipeline::with_capacity(settled.len());
+        for (entry, outcome) in settled {
+            let outbox = keys.outbox(entry.slot);
+            let later = keys.outbox_later(entry.slot);
+            let member = entry.later.as_deref().unwrap_or_default();
+            let reason = match outcome {
+                Outcome::Later(ms) => {
+                    Call::new(&scripts::PUT_OFF, &[&outbox, &later])
+                        .arg(GROUP)
+                        .arg(&entry.id)
+                        .arg(ms)
+                        .arg(member)
+                        .arg(format!("{}/{}", entry.id, entry.tries + 1))
+                        .add_to(&mut pipeline);
+                    continue;
+                }
+                Outcome::Delivered => "",
+                Outcome::Undeliverable(reason) => reason,
+            };
+            // An entry without a readable name has no ledger: any hash of the slot will do.
+            let job = entry
+                .name()
+                .map_or_else(|| keys.outbox_waiting(entry.slot), |name| keys.job(&name));
+            Call::new(
+                &scripts::DELIVERED,
+                &[&outbox, &keys.outbox_waiting(entry.slot), &later, &job],
+            )
+            .arg(GROUP)
+            .arg(&entry.id)
+            .arg(entry.field("client"))
+            .arg(member)
+            .arg(u8::from(entry.field("kind") == "event"))
+            .arg(entry.fields.get("revision").map_or("0", String::as_str))
+            .arg(reason)
+            .add_to(&mut pipeline);
+        }
+        self.run(&pipeline).await.map(drop)
+    }
+
+    /// Entries of a slot whose time has come again; held for a while against other notifiers.
+    ///
+    /// # Errors
+    /// Nothing is known; ask again.
+    pub async fn put_off_due(
+        &self,
+        slot: u16,
+        most: usize,
+        hold_ms: u64,
+    ) -> Result<Vec<Entry>, Error> {
+        let keys = self.keys();
+        let mut pipeline = Pipeline::new();
+        Call::new(&scripts::PUT_OFF_DUE, &[&keys.outbox(slot), &keys.outbox_later(slot)])
+            .arg(most)
+            .arg(hold_ms)
+            .add_to(&mut pipeline);
+        let Some(Value::Array(parts)) = self.run(&pipeline).await?.pop() else {
+            return Ok(Vec::new());
+        };
+        let mut entries = Vec::new();
+        let mut parts = parts.into_iter();
+        while let (Some(member), Some(fields)) = (parts.next(), parts.next()) {
+            let member = text(member);
+            let (id, tries) = member.split_once('/').unwrap_or((&member, "1"));
+            entries.push(Entry {
+                slot,
+                id: id.to_owned(),
+                tries: tries.parse().unwrap_or(1),
+                fields: pairs(fields),
+                later: Some(member.clone()),
+            });
+        }
+        Ok(entries)
+    }
+
+    /// How many entries wait for a client, for tests and operators.
+    ///
+    /// # Errors
+    /// Nothing is known; ask again.
+    pub async fn outbox_waiting(&self, client: &ClientName) -> Result<u64, Error> {
+        let mut waiting = 0;
+        for slot in self.keys().slots() {
+            let mut pipeline = Pipeline::new();
+            pipeline.cmd("HGET").arg(self.keys().outbox_waiting(slot)).arg(client.as_str());
+            let reply = Reply::new(self.run(&pipeline).await?.pop().unwrap_or_default())?;
+            waiting += reply.text(0).parse().unwrap_or(0);
+        }
+        Ok(waiting)
+    }
+}
+
+impl Reader {
+    /// Entries that no notifier has seen, waiting up to `wait_ms` for the first one.
+    ///
+    /// # Errors
+    /// The reader is of no use any more: make a new one.
+    pub async fn next(&mut self, most: usize, wait_ms: u64) -> Result<Vec<Entry>, Error> {
+        let keys: Vec<(u16, String)> =
+            self.store.keys().slots().map(|slot| (slot, self.store.keys().outbox(slot))).collect();
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(GROUP).arg(&self.consumer).arg("COUNT").arg(most);
+        if wait_ms > 0 {
+            command.arg("BLOCK").arg(wait_ms);
+        }
+        command.arg("STREAMS");
+        for (_, key) in &keys {
+            command.arg(key);
+        }
+        for _ in &keys {
+            command.arg(">");
+        }
+        let answer: Value = command.query_async(&mut self.connection).await?;
+        let Value::Array(streams) = answer else { return Ok(Vec::new()) };
+        let mut entries = Vec::new();
+        for stream in streams {
+            let Value::Array(mut parts) = stream else { continue };
+            let (Some(list), Some(key)) = (parts.pop(), parts.pop()) else { continue };
+            let key = text(key);
+            let slot = keys.iter().find(|(_, known)| *known == key).map_or(0, |(slot, _)| *slot);
+            entries.extend(stream_entries(slot, list));
+        }
+        Ok(entries)
+    }
+
+    /// Takes over entries that another notifier read and did not settle for `idle_ms`.
+    ///
+    /// # Errors
+    /// The reader is of no use any more: make a new one.
+    pub async fn take_over(&mut self, most: usize, idle_ms: u64) -> Result<Vec<Entry>, Error> {
+        let mut entries = Vec::new();
+        for slot in self.store.keys().slots() {
+            let answer: Value = redis::cmd("XAUTOCLAIM")
+                .arg(self.store.keys().outbox(slot))
+                .arg(GROUP)
+                .arg(&self.consumer)
+                .arg(idle_ms)
+                .arg("0")
+                .arg("COUNT")
+                .arg(most)
+                .query_async(&mut self.connection)
+                .await?;
+            if let Value::Array(parts) = answer
+                && let Some(list) = parts.into_iter().nth(1)
+            {
+                entries.extend(stream_entries(slot, list));
+            }
+        }
+        Ok(entries)
+    }
+}
+
+fn stream_entries(slot: u16, list: Value) -> Vec<Entry> {
+    let Value::Array(list) = list else { return Vec::new() };
+    list.into_iter()
+        .filter_map(|entry| {
+            let Value::Array(mut parts) = entry else { return None };
+            let (fields, id) = (parts.pop()?, parts.pop()?);
+            Some(Entry { slot, id: text(id), later: None, tries: 0, fields: pairs(fields) })
+        })
+        .collect()
+}
+
+fn pairs(fields: Value) -> HashMap<String, String> {
+    let Value::Array(fields) = fields else { return HashMap::new() };
+    let mut map = HashMap::with_capacity(fields.len() / 2);
+    let mut fields = fields.into_iter();
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        map.insert(text(name), text(value));
+    }
+    map
+}
+
+fn text(value: Value) -> String {
+    String::from_utf8_lossy(&bytes(value).unwrap_or_default()).into_owned()
+}
