@@ -1,1 +1,33 @@
-//! x
+//! The server's roles.
+//!
+//! In reading order: what they share for one [`session`] of connections ([`links`], [`courier`],
+//! [`dispatch`], [`answers`], [`cancel`], [`served`]), and then the roles: [`registrar`]
+//! (with [`decide`]), [`inquiry`], [`notifier`], [`scheduler`], and [`dropped`], which reads what
+//! the broker drops.
+//!
+//! No role holds state of its own: what must survive is in the store, what is under way is
+//! unacknowledged at the broker, and any of them may be killed at any line.
+
+pub mod session;
+
+pub(crate) mod links;
+
+pub(crate) mod answers;
+pub(crate) mod cancel;
+pub(crate) mod courier;
+pub(crate) mod dispatch;
+pub(crate) mod served;
+
+pub(crate) mod decide;
+pub(crate) mod dropped;
+pub(crate) mod inquiry;
+pub(crate) mod notifier;
+pub(crate) mod registrar;
+pub(crate) mod scheduler;
+
+mod error;
+mod settings;
+
+pub use error::Error;
+pub use session::{Server, run};
+pub use settings::{Role, Settings};

@@ -170,7 +170,7 @@ fn read_tags(list: &str) -> Result<Vec<String>, Refusal> {
 
 /// The parts that change what is executed. Where answers and events go, what they are correlated
 /// with and how long the record is kept may differ in a repetition; it is the same job.
-fn digest(job_type: &JobType, spec: &Spec, body: &[u8]) -> Digest {
+pub fn digest(job_type: &JobType, spec: &Spec, body: &[u8]) -> Digest {
     let text = |value: Option<i64>| value.map(|v| v.to_string());
     let not_before = text(spec.not_before.map(|t| t.0));
     let deadline = text(spec.deadline.map(|t| t.0));

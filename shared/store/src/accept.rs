@@ -30,6 +30,8 @@ pub struct Accept {
     pub redelivered: bool,
     /// Size of the body.
     pub payload_bytes: usize,
+    /// The dispatch number: 1, unless a record is rebuilt from a work message.
+    pub dispatch: u64,
 }
 
 /// The first state of a job, with what it needs.
@@ -165,7 +167,9 @@ impl Store {
             .arg("queue")
             .arg(submission.queue.as_str())
             .arg("payload_bytes")
-            .arg(submission.payload_bytes);
+            .arg(submission.payload_bytes)
+            .arg("dispatch")
+            .arg(submission.dispatch);
         for (field, value) in spec_fields(&submission.spec) {
             call = call.arg(field).arg(value);
         }

@@ -29,7 +29,7 @@ if record then
   return { 'duplicate' }
 end
 redis.call('HSET', KEYS[1], 'record', 'job', 'state', ARGV[4], 'revision', 1, 'attempt', 0,
-  'dispatch', 1, 'epoch', ARGV[11], 'digest', ARGV[2], 'accepted_at', at, 'changed_at', at,
+  'epoch', ARGV[11], 'digest', ARGV[2], 'accepted_at', at, 'changed_at', at,
   unpack(ARGV, 12))
 redis.call('SET', KEYS[6], ARGV[1])
 if KEYS[7] then redis.call('ZADD', KEYS[7], at, ARGV[1]) end

@@ -1,0 +1,244 @@
+//! Delivers to the queues that clients name, so that no destination holds up another.
+//!
+//! # Why it is not one channel
+//! A reply queue that has lost its majority (or hangs) stops *every* confirm on the channel that
+//! published to it, for a minute. So a batch that is not confirmed in time gives up its channel: a
+//! new one takes its place, and each destination of the batch gets a channel of its own until it
+//! has confirmed something there. The culprit then delays only itself.
+//!
+//! ```text
+//!   deliver ─┬─ ordinary destinations ─► main channel ── in time? ── no ─► all of them suspect,
+//!            │                                                              a new main channel
+//!            ├─ suspect destinations ──► a channel each ── in time? ── yes ─► ordinary again
+//!            └─ direct reply-to ───────► a connection apart, once, unconfirmed
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Connection, Outcome, Publication, Publisher, topology};
+use protocol::{Destination, Properties};
+use tokio::sync::{Mutex, oneshot};
+
+use crate::Error;
+
+/// A message to a client.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    pub(crate) to: Destination,
+    pub(crate) properties: Properties,
+    pub(crate) body: Vec<u8>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivered {
+    /// Confirmed into the queue.
+    Confirmed,
+    /// Sent by direct reply-to, which nobody can confirm.
+    Sent,
+    /// There is no such queue.
+    NoQueue,
+    /// The queue is full.
+    Full,
+    /// Not confirmed in time: it may have arrived or not.
+    Slow,
+}
+
+/// Suspect destinations that may have a channel of their own at a time.
+const LANES_MAX: usize = 64;
+
+pub(crate) struct Courier {
+    connection: Arc<Connection>,
+    direct: Arc<DirectLink>,
+    timeout: Duration,
+    main: Mutex<Publisher>,
+    lanes: Mutex<HashMap<String, Lane>>,
+}
+
+/// A suspect destination's own channel.
+struct Lane {
+    publisher: Publisher,
+    waiting: Option<oneshot::Receiver<Vec<Outcome>>>,
+}
+
+impl Courier {
+    pub(crate) async fn new(
+        connection: &Arc<Connection>,
+        direct: &Arc<DirectLink>,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            connection: Arc::clone(connection),
+            direct: Arc::clone(direct),
+            timeout,
+            main: Mutex::new(connection.publisher().await?),
+            lanes: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// Delivers messages and waits, but not for long, for what became of them.
+    pub(crate) async fn deliver(&self, messages: Vec<Outgoing>) -> Vec<Delivered> {
+        let mut outcomes = vec![Delivered::Slow; messages.len()];
+        let mut ordinary = (Vec::new(), Vec::new());
+        let mut suspect: HashMap<String, (Vec<usize>, Vec<Publication>)> = HashMap::new();
+        {
+            let lanes = self.lanes.lock().await;
+            for (index, message) in messages.into_iter().enumerate() {
+                if matches!(message.to, Destination::Direct(_)) {
+                    self.direct.send(message);
+                    outcomes[index] = Delivered::Sent;
+                    continue;
+                }
+                let name = message.to.name().to_owned();
+                let (places, batch) = if lanes.contains_key(&name) {
+                    let lane = suspect.entry(name).or_default();
+                    (&mut lane.0, &mut lane.1)
+                } else {
+                    (&mut ordinary.0, &mut ordinary.1)
+                };
+                places.push(index);
+                batch.push(publication(message));
+            }
+        }
+        let apart = suspect.into_iter().map(|(name, (places, batch))| async move {
+            (places, self.by_lane(&name, batch).await)
+        });
+        let (main, apart) =
+            tokio::join!(self.by_main(ordinary.1), futures_util::future::join_all(apart));
+        for (places, delivered) in apart.into_iter().chain([(ordinary.0, main)]) {
+            for (place, outcome) in places.into_iter().zip(delivered) {
+                outcomes[place] = outcome;
+            }
+        }
+        outcomes
+    }
+
+    async fn by_main(&self, batch: Vec<Publication>) -> Vec<Delivered> {
+        if batch.is_empty() {
+            return Vec::new();
+        }
+        let count = batch.len();
+        let names: Vec<String> = batch.iter().map(|m| m.routing_key.clone()).collect();
+        let publisher = self.main.lock().await.clone();
+        match tokio::time::timeout(self.timeout, publisher.publish(batch)).await {
+            Ok(outcomes) => outcomes.into_iter().map(delivered).collect(),
+            Err(_) => {
+                self.suspect(names).await;
+                vec![Delivered::Slow; count]
+            }
+        }
+    }
+
+    /// Gives up the main channel and serves the destinations apart from now on.
+    async fn suspect(&self, names: Vec<String>) {
+        let Ok(fresh) = self.connection.publisher().await else { return };
+        *self.main.lock().await = fresh;
+        let mut lanes = self.lanes.lock().await;
+        for name in names {
+            if lanes.len() >= LANES_MAX || lanes.contains_key(&name) {
+                continue;
+            }
+            let Ok(publisher) = self.connection.publisher().await else { return };
+            tracing::debug!(queue = name, "served apart: a destination does not confirm");
+            lanes.insert(name, Lane { publisher, waiting: None });
+        }
+    }
+
+    async fn by_lane(&self, name: &str, batch: Vec<Publication>) -> Vec<Delivered> {
+        let count = batch.len();
+        let begun = {
+            let mut lanes = self.lanes.lock().await;
+            let Some(lane) = lanes.get_mut(name) else { return vec![Delivered::Slow; count] };
+            // What is there already has not been confirmed: more of it helps nobody.
+            let stuck = lane.waiting.as_mut().is_some_and(|waiting| {
+                matches!(waiting.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+            });
+            if stuck {
+                return vec![Delivered::Slow; count];
+            }
+            lane.publisher.begin(batch).await
+        };
+        let Ok(mut waiting) = begun else { return vec![Delivered::Slow; count] };
+        match tokio::time::timeout(self.timeout, &mut waiting).await {
+            Ok(Ok(outcomes)) => {
+                self.lanes.lock().await.remove(name);
+                outcomes.into_iter().map(delivered).collect()
+            }
+            Ok(Err(_)) => vec![Delivered::Slow; count],
+            Err(_) => {
+                if let Some(lane) = self.lanes.lock().await.get_mut(name) {
+                    lane.waiting = Some(waiting);
+                }
+                vec![Delivered::Slow; count]
+            }
+        }
+    }
+}
+
+fn publication(message: Outgoing) -> Publication {
+    Publication {
+        exchange: topology::DEFAULT,
+        routing_key: message.to.name().to_owned(),
+        mandatory: true,
+        properties: message.properties,
+        body: message.body,
+    }
+}
+
+fn delivered(outcome: Outcome) -> Delivered {
+    match outcome {
+        Outcome::Confirmed => Delivered::Confirmed,
+        Outcome::Returned => Delivered::NoQueue,
+        Outcome::Refused => Delivered::Full,
+        Outcome::Lost => Delivered::Slow,
+    }
+}
+
+/// A connection that carries direct reply-to and nothing else: a name that RabbitMQ cannot read
+/// closes the whole connection (541), and a live requester's message may come back all the same.
+/// So: without `mandatory`, once, never waited for.
+pub(crate) struct DirectLink {
+    settings: broker::Settings,
+    open: Mutex<Option<(Connection, Publisher)>>,
+}
+
+impl DirectLink {
+    pub(crate) fn new(settings: broker::Settings) -> Self {
+        Self { settings, open: Mutex::new(None) }
+    }
+
+    fn send(self: &Arc<Self>, message: Outgoing) {
+        let link = Arc::clone(self);
+        tokio::spawn(async move {
+            let publication = Publication { mandatory: false, ..publication(message) };
+            let begun = match link.publisher().await {
+                Ok(publisher) => publisher.begin(vec![publication]).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = begun {
+                tracing::debug!(%error, "direct reply-to");
+            }
+        });
+    }
+
+    async fn publisher(&self) -> Result<Publisher, broker::Error> {
+        let mut open = self.open.lock().await;
+        if let Some((connection, publisher)) = &*open
+            && connection.is_usable()
+        {
+            return Ok(publisher.clone());
+        }
+        let connection = Connection::open(&self.settings, "counterfoil server, direct").await?;
+        let publisher = connection.publisher().await?;
+        *open = Some((connection, publisher.clone()));
+        Ok(publisher)
+    }
+
+    pub(crate) async fn close(&self) {
+        if let Some((connection, _)) = self.open.lock().await.take() {
+            connection.close().await;
+        }
+    }
+}

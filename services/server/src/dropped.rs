@@ -1,0 +1,103 @@
+//! Reads what the broker drops: a submission that its client let expire, a work message that came
+//! back too often. Neither is lost without a word: the first is recorded as refused, the second is
+//! dispatched again; a copy of either is kept for people.
+
+use std::sync::Arc;
+
+use broker::{Delivery, Outcome, Publisher, dead_letter, topology};
+use job::{ClientName, JobId, QueueName};
+use protocol::{Code, Refusal, WorkMessage};
+use store::JobName;
+
+use crate::Error;
+use crate::dispatch::dispatch;
+use crate::links::Links;
+
+const PREFETCH: u16 = 64;
+/// A job that is dispatched again from here is looked at again after this long.
+const AGAIN_MS: u64 = 60_000;
+
+pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
+    let mut consumer = links.consume.consumer(topology::DROPPED_QUEUE, PREFETCH).await?;
+    let acker = consumer.acker();
+    let publisher = links.publisher().await?;
+    let ended = loop {
+        let chunk = tokio::select! {
+            biased;
+            () = links.stop.cancelled() => break Ok(()),
+            chunk = consumer.next_chunk(PREFETCH.into()) => match chunk {
+                Ok(chunk) => chunk,
+                Err(error) => break Err(error.into()),
+            },
+        };
+        if let Err(error) = record(&links, &publisher, chunk, &acker).await {
+            break Err(error);
+        }
+    };
+    consumer.close().await;
+    ended
+}
+
+async fn record(
+    links: &Links,
+    publisher: &Publisher,
+    chunk: Vec<Delivery>,
+    acker: &broker::Acker,
+) -> Result<(), Error> {
+    let mut letters = Vec::with_capacity(chunk.len());
+    let mut tags = Vec::with_capacity(chunk.len());
+    for delivery in chunk {
+        let reason = match work_message(links, &delivery) {
+            Some(message) => dispatch_again(links, publisher, message).await?,
+            None => refuse(links, &delivery).await?,
+        };
+        letters.push(dead_letter(&delivery, reason));
+        tags.push(delivery.tag);
+    }
+    let kept = publisher.publish(letters).await;
+    if kept.iter().any(|outcome| *outcome != Outcome::Confirmed) {
+        return Err(broker::Error::Gone.into());
+    }
+    Ok(acker.ack(&tags).await?)
+}
+
+/// The routing key of a dropped work message is its queue; the seal says whether it is ours.
+fn work_message(links: &Links, delivery: &Delivery) -> Option<WorkMessage> {
+    let queue = QueueName::parse(&delivery.routing_key).ok()?;
+    let body = delivery.body.clone();
+    WorkMessage::read(&queue, &delivery.properties, body, links.store.ticket_key()).ok()
+}
+
+async fn dispatch_again(
+    links: &Links,
+    publisher: &Publisher,
+    message: WorkMessage,
+) -> Result<&'static str, Error> {
+    let name = JobName { client: message.client.clone(), job_id: message.job_id.clone() };
+    match links.store.redispatch(&name, message.dispatch, AGAIN_MS).await? {
+        Some(number) => {
+            let parked_ms = links.settings.parked_ms;
+            let again = WorkMessage { dispatch: number, ..message };
+            dispatch(&links.store, publisher, parked_ms, vec![again]).await?;
+            links.store.dispatched(&[(name, number)]).await?;
+            Ok("dropped by the broker, and dispatched again")
+        }
+        None => Ok("dropped by the broker; the job had moved on"),
+    }
+}
+
+/// The client that the message names was verified when it was published, and nobody but the broker
+/// writes to this queue.
+async fn refuse(links: &Links, delivery: &Delivery) -> Result<&'static str, Error> {
+    let properties = &delivery.properties;
+    let client = properties.user_id.as_deref().and_then(|user| ClientName::parse(user).ok());
+    let job_id = properties.message_id.as_deref().and_then(|id| JobId::parse(id).ok());
+    let (Some(client), Some(job_id)) = (client, job_id) else {
+        return Ok("dropped by the broker");
+    };
+    let message =
+        "the broker dropped the submission before it was read: expiration must not be set";
+    let refusal = Refusal::new(Code::BadHeader, message);
+    links.store.refuse(&[(JobName { client, job_id }, refusal)]).await?;
+    Ok("dropped by the broker before it was read")
+}

@@ -1,0 +1,57 @@
+//! What the roles of one session share.
+
+use std::sync::Arc;
+
+use broker::{Connection, Publisher};
+use store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::courier::DirectLink;
+use crate::served::Served;
+use crate::{Error, Settings};
+
+/// Connections and handles of one session. Publishing and consuming have connections apart: lapin
+/// writes nothing at all, acknowledgements included, on one that the broker has blocked.
+pub(crate) struct Links {
+    pub(crate) settings: Settings,
+    pub(crate) store: Store,
+    pub(crate) consume: Connection,
+    pub(crate) publish: Arc<Connection>,
+    pub(crate) direct: Arc<DirectLink>,
+    pub(crate) served: Served,
+    /// Ends when the session does.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Links {
+    pub(crate) async fn open(
+        settings: Settings,
+        amqp: &broker::Settings,
+        store: Store,
+        stop: CancellationToken,
+    ) -> Result<Self, Error> {
+        let consume = Connection::open(amqp, "counterfoil server, consuming").await?;
+        let publish = Arc::new(Connection::open(amqp, "counterfoil server, publishing").await?);
+        consume.declare_topology().await?;
+        Ok(Self {
+            served: Served::load(&store).await?,
+            settings,
+            store,
+            consume,
+            publish,
+            direct: Arc::new(DirectLink::new(amqp.clone())),
+            stop,
+        })
+    }
+
+    /// A publisher on a channel of its own: a role never waits for another's confirms.
+    pub(crate) async fn publisher(&self) -> Result<Publisher, Error> {
+        Ok(self.publish.publisher().await?)
+    }
+
+    pub(crate) async fn close(&self) {
+        self.consume.close().await;
+        self.publish.close().await;
+        self.direct.close().await;
+    }
+}

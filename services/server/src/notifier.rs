@@ -1,0 +1,135 @@
+//! Delivers the outbox. An entry is taken out only when the broker has confirmed it into the queue
+//! that the client named, or when it is given up and the ledger says so.
+//!
+//! Several notifiers share the work as a consumer group. What one of them read and did not settle
+//! is taken over by another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::reply_to::Purpose;
+use protocol::{Answer, AnswerWord, Destination, Kind, Properties, UnixMillis};
+use serde_json::value::RawValue;
+use store::outbox::{Entry, Outcome};
+use tokio::time::Instant;
+
+use crate::Error;
+use crate::courier::{Courier, Delivered, Outgoing};
+use crate::links::Links;
+
+const CHUNK: usize = 256;
+/// How long a look into an empty outbox waits.
+const WAIT_MS: u64 = 250;
+/// Entries that were put off are looked at so often.
+const LATER_EVERY: Duration = Duration::from_millis(250);
+/// Entries that another notifier left behind are looked for so often, and are those that it has had
+/// for longer than `TAKE_OVER_MS`.
+const TAKE_OVER_EVERY: Duration = Duration::from_secs(10);
+const TAKE_OVER_MS: u64 = 30_000;
+
+pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
+    let courier =
+        Courier::new(&links.publish, &links.direct, links.settings.deliver_timeout()).await?;
+    let name = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+    let mut reader = links.store.outbox_reader(&name).await?;
+    let mut later_at = Instant::now();
+    let mut take_over_at = Instant::now();
+    while !links.stop.is_cancelled() {
+        let fresh = reader.next(CHUNK, WAIT_MS).await?;
+        deliver(&links, &courier, fresh).await?;
+        if later_at <= Instant::now() {
+            later_at = Instant::now() + LATER_EVERY;
+            for slot in links.store.keys().slots() {
+                let due = links.store.put_off_due(slot, CHUNK, TAKE_OVER_MS).await?;
+                deliver(&links, &courier, due).await?;
+            }
+        }
+        if take_over_at <= Instant::now() {
+            take_over_at = Instant::now() + TAKE_OVER_EVERY;
+            let left_behind = reader.take_over(CHUNK, TAKE_OVER_MS).await?;
+            deliver(&links, &courier, left_behind).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn deliver(links: &Links, courier: &Courier, entries: Vec<Entry>) -> Result<(), Error> {
+    let mut settled = Vec::with_capacity(entries.len());
+    let mut sending = Vec::with_capacity(entries.len());
+    let mut messages = Vec::with_capacity(entries.len());
+    for entry in entries {
+        match message(&entry) {
+            Ok(message) => {
+                messages.push(message);
+                sending.push(entry);
+            }
+            Err(reason) => settled.push((entry, Outcome::Undeliverable(reason))),
+        }
+    }
+    for (entry, delivered) in sending.into_iter().zip(courier.deliver(messages).await) {
+        let outcome = settle(links, &entry, delivered);
+        settled.push((entry, outcome));
+    }
+    Ok(links.store.settle(&settled).await?)
+}
+
+fn settle(links: &Links, entry: &Entry, delivered: Delivered) -> Outcome {
+    let reason = match delivered {
+        Delivered::Confirmed | Delivered::Sent => return Outcome::Delivered,
+        Delivered::NoQueue => "there is no such queue",
+        Delivered::Full => "the queue is full",
+        Delivered::Slow => "the queue does not confirm",
+    };
+    let settings = &links.settings;
+    if entry.tries + 1 < settings.deliver_tries {
+        return Outcome::Later(settings.deliver_backoff_ms(entry.tries));
+    }
+    let (job, to) = (entry.field("job_id"), entry.field("to"));
+    tracing::warn!(client = entry.field("client"), job, to, reason, "undeliverable");
+    Outcome::Undeliverable(reason.to_owned())
+}
+
+/// The message that an entry stands for. The queue's name is checked again: it has travelled.
+fn message(entry: &Entry) -> Result<Outgoing, String> {
+    let client = job::ClientName::parse(entry.field("client")).map_err(|e| e.to_string())?;
+    let is_event = entry.field("kind") == "event";
+    let purpose = if is_event { Purpose::Events } else { Purpose::Answer };
+    let to = Destination::check(Some(&client), entry.field("to"), purpose)
+        .map_err(|refusal| refusal.message)?;
+    let correlation_id = entry.fields.get("correlation_id").cloned();
+    let (properties, body): (Properties, Vec<u8>) = if is_event {
+        let event = event(entry);
+        (event.properties(Kind::Event, correlation_id), event.to_json())
+    } else {
+        let receipt = Answer::new(AnswerWord::Found);
+        let body = entry.field("body").as_bytes().to_vec();
+        (receipt.properties(Kind::Receipt, correlation_id), body)
+    };
+    Ok(Outgoing { to, properties, body })
+}
+
+fn event(entry: &Entry) -> Answer {
+    let text = |name: &str| entry.fields.get(name).cloned();
+    let number = |name: &str| entry.fields.get(name).and_then(|value| value.parse().ok());
+    Answer {
+        job_id: text("job_id"),
+        ticket: text("ticket"),
+        client: text("client"),
+        r#type: text("type"),
+        queue: text("queue"),
+        state: text("state"),
+        done: Some(entry.field("done") == "1"),
+        event: text("event"),
+        epoch: number("epoch"),
+        revision: number("revision"),
+        gap_from: number("gap_from"),
+        attempt: number("attempt").and_then(|n| u32::try_from(n).ok()),
+        stage: text("stage"),
+        progress: number("progress").and_then(|n| u8::try_from(n).ok()),
+        progress_note: text("progress_note"),
+        result: text("result").and_then(|json| RawValue::from_string(json).ok()),
+        error: text("error"),
+        changed_at: entry.fields.get("at").and_then(|at| at.parse().ok()).map(UnixMillis),
+        ..Answer::new(AnswerWord::Found)
+    }
+}

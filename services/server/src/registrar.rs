@@ -1,0 +1,310 @@
+//! The single active consumer of the line.
+//!
+//! # The way of a chunk
+//! ```text
+//!   read ─► decide (store) ─► dispatch (confirmed) ─► acknowledge ─► answer
+//!           └── this task, one chunk at a time ──┘└── a second task, in the same order ──┘
+//! ```
+//! So the store works on one chunk while the broker works on the chunk before it.
+//!
+//! | if the process dies after | the next registrar sees |
+//! |---|---|
+//! | read | the deliveries again, in order |
+//! | decide | submissions that are recorded and redelivered: dispatched again, under a new number |
+//! | dispatch | the same; the first work message has an old number and is dropped by the claim |
+//! | acknowledge | nothing; the client that has no receipt asks or submits again |
+//!
+//! # What it never does
+//! It never cancels its consumer and never returns a delivery: either would let a later message of
+//! the line pass an earlier one. To stop, it reads no more, acknowledges what is decided, and
+//! closes the channel. When the store is away it holds the line: it does not exit.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Acker, Backoff, Delivery, Outcome, Publisher, Retry, dead_letter, topology};
+use futures_util::FutureExt as _;
+use job::State;
+use protocol::{Code, HeaderValue, Refusal, headers, request};
+use store::JobName;
+use tokio::sync::mpsc;
+
+use crate::Error;
+use crate::courier::{Courier, Delivered};
+use crate::decide::{Decision, Line, ToClient};
+use crate::dispatch::{Dispatched, dispatch};
+use crate::links::Links;
+use crate::session::chain;
+
+/// Deliveries decided in one go: enough to share a pipeline, few enough to answer soon.
+const CHUNK: usize = 256;
+/// Chunks that may be between the two tasks.
+const CHUNKS_AHEAD: usize = 2;
+/// Answers that may wait to be sent before the line slows down.
+const ANSWERS_WAITING_MAX: usize = 4096;
+/// A delivery that came back more often is decided apart from all others.
+const RETURNS_SUSPECT: i64 = 3;
+
+/// Decided deliveries, in order, up to a tag.
+struct Decided {
+    through: u64,
+    decisions: Vec<Decision>,
+}
+
+pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
+    let (answers, answering) = mpsc::channel(ANSWERS_WAITING_MAX);
+    let courier =
+        Courier::new(&links.publish, &links.direct, links.settings.deliver_timeout()).await?;
+    let sender = tokio::spawn(send_answers(Arc::clone(&links), courier, answering));
+
+    let mut consumer =
+        links.consume.consumer(topology::INTAKE_QUEUE, topology::LINE_PREFETCH).await?;
+    let (decided, to_finish) = mpsc::channel(CHUNKS_AHEAD);
+    let finishing = tokio::spawn(finish(
+        Arc::clone(&links),
+        links.publisher().await?,
+        consumer.acker(),
+        to_finish,
+        answers.clone(),
+    ));
+    let ended = read_line(&links, &mut consumer, &decided, &answers).await;
+    drop((decided, answers));
+    let finished = finishing.await.unwrap_or(Err(Error::Panicked("registrar")));
+    consumer.close().await;
+    sender.await.map_err(|_| Error::Panicked("registrar"))?;
+    ended.and(finished)
+}
+
+/// Reads and decides until the session ends.
+async fn read_line(
+    links: &Links,
+    consumer: &mut broker::Consumer,
+    decided: &mpsc::Sender<Decided>,
+    answers: &mpsc::Sender<ToClient>,
+) -> Result<(), Error> {
+    loop {
+        let chunk = tokio::select! {
+            biased;
+            () = links.stop.cancelled() => return Ok(()),
+            chunk = consumer.next_chunk(CHUNK) => chunk?,
+        };
+        for chunk in apart(chunk) {
+            let Some(chunk) = decide(links, consumer, chunk, answers).await? else { return Ok(()) };
+            if decided.send(chunk).await.is_err() {
+                // The second task has failed, and says why.
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A delivery that came back again and again stands alone, so that if it is what kills the process
+/// it does so without company.
+fn apart(chunk: Vec<Delivery>) -> Vec<Vec<Delivery>> {
+    let mut parts: Vec<Vec<Delivery>> = Vec::new();
+    let mut last_was_suspect = true;
+    for delivery in chunk {
+        let suspect = is_suspect(&delivery);
+        match parts.last_mut() {
+            Some(part) if !suspect && !last_was_suspect => part.push(delivery),
+            _ => parts.push(vec![delivery]),
+        }
+        last_was_suspect = suspect;
+    }
+    parts
+}
+
+fn is_suspect(delivery: &Delivery) -> bool {
+    matches!(
+        delivery.properties.headers.get(headers::DELIVERY_COUNT),
+        Some(HeaderValue::Int(returns)) if *returns > RETURNS_SUSPECT
+    )
+}
+
+/// Decides a chunk, however long the store takes. `None` if the session ends first: nothing of what
+/// is left undecided is acknowledged.
+async fn decide(
+    links: &Links,
+    consumer: &mut broker::Consumer,
+    chunk: Vec<Delivery>,
+    answers: &mpsc::Sender<ToClient>,
+) -> Result<Option<Decided>, Error> {
+    let suspect = match chunk.as_slice() {
+        [only] if is_suspect(only) => Some(only.clone()),
+        _ => None,
+    };
+    let mut through = chunk.last().map_or(0, |delivery| delivery.tag);
+    let mut line = Line::new(links);
+    let mut decisions = Vec::with_capacity(chunk.len());
+    let mut unread = Some(chunk);
+    let mut backoff = Backoff::default();
+    loop {
+        let step = async {
+            unread.take().into_iter().flatten().for_each(|delivery| line.push(delivery));
+            line.decide(&mut decisions).await
+        };
+        let outcome = match &suspect {
+            None => step.await,
+            Some(delivery) => match AssertUnwindSafe(step).catch_unwind().await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    let poison = poison(links, delivery).await?;
+                    return Ok(Some(Decided { through, decisions: vec![poison] }));
+                }
+            },
+        };
+        let error = match outcome {
+            Ok(()) => {
+                backoff.succeeded("the line moves");
+                return Ok(Some(Decided { through, decisions }));
+            }
+            Err(error) if !error.is_transient() => return Err(error.into()),
+            Err(error) => error,
+        };
+        // The line is held. Whoever asks meanwhile is told so, and not kept waiting.
+        for answer in line.give_up_questions() {
+            send_or_drop(answers, answer).await;
+        }
+        if line.is_empty() {
+            return Ok(Some(Decided { through, decisions }));
+        }
+        let said = chain(&error);
+        let pause = backoff.failed("the line is held: the store", &said, &links.stop);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                retry = &mut pause => match retry {
+                    Retry::Again => break,
+                    Retry::Stop => return Ok(None),
+                },
+                more = consumer.next_chunk(CHUNK), if suspect.is_none() => {
+                    for delivery in more? {
+                        through = delivery.tag;
+                        line.push(delivery);
+                    }
+                    for answer in line.give_up_questions() {
+                        send_or_drop(answers, answer).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A message that makes this program fail is recorded as refused and kept for people.
+async fn poison(links: &Links, delivery: &Delivery) -> Result<Decision, Error> {
+    let reason = "processing this message fails unexpectedly";
+    tracing::error!(message_id = ?delivery.properties.message_id, reason);
+    let client = request::sender(&delivery.properties).ok();
+    let job_id = delivery.properties.message_id.as_deref().map(job::JobId::parse);
+    if let (Some(client), Some(Ok(job_id))) = (client, job_id) {
+        let refusal = Refusal::new(Code::BadRequest, reason);
+        links.store.refuse(&[(JobName { client, job_id }, refusal)]).await?;
+    }
+    Ok(Decision { dead: Some(dead_letter(delivery, reason)), ..Decision::default() })
+}
+
+async fn send_or_drop(answers: &mpsc::Sender<ToClient>, answer: ToClient) {
+    if answers.send(answer).await.is_err() {
+        tracing::debug!("an answer was not sent: the session ends");
+    }
+}
+
+/// Dispatches, acknowledges, answers: chunk by chunk, in the order in which they were decided, so
+/// that no acknowledgement passes an undecided delivery.
+async fn finish(
+    links: Arc<Links>,
+    publisher: Publisher,
+    acker: Acker,
+    mut decided: mpsc::Receiver<Decided>,
+    answers: mpsc::Sender<ToClient>,
+) -> Result<(), Error> {
+    while let Some(Decided { through, mut decisions }) = decided.recv().await {
+        let finished = finish_chunk(&links, &publisher, &acker, through, &mut decisions).await;
+        if let Err(error) = finished {
+            // Stops the reader too: nothing behind this chunk may be acknowledged.
+            links.stop.cancel();
+            return Err(error);
+        }
+        for answer in decisions.into_iter().filter_map(|decision| decision.answer) {
+            send_or_drop(&answers, answer).await;
+        }
+    }
+    Ok(())
+}
+
+async fn finish_chunk(
+    links: &Links,
+    publisher: &Publisher,
+    acker: &Acker,
+    through: u64,
+    decisions: &mut [Decision],
+) -> Result<(), Error> {
+    let letters = decisions.iter_mut().filter_map(|decision| decision.dead.take()).collect();
+    let (places, work): (Vec<usize>, Vec<_>) = decisions
+        .iter_mut()
+        .enumerate()
+        .filter_map(|(place, decision)| Some((place, decision.work.take()?)))
+        .unzip();
+    let kept = publisher.begin(letters).await?;
+    let dispatched = dispatch(&links.store, publisher, links.settings.parked_ms, work).await?;
+    let kept = kept.await.map_err(|_| broker::Error::Gone)?;
+    if kept.iter().any(|outcome| *outcome != Outcome::Confirmed) {
+        // What cannot be kept must not be acknowledged.
+        return Err(broker::Error::Gone.into());
+    }
+    for (place, outcome) in places.into_iter().zip(dispatched) {
+        if let (Dispatched::Parked(reason), Some(to_client)) =
+            (outcome, &mut decisions[place].answer)
+        {
+            to_client.answer.state = Some(State::Parked.as_str().to_owned());
+            to_client.answer.revision = to_client.answer.revision.map(|revision| revision + 1);
+            to_client.answer.parked_reason = Some(reason);
+        }
+    }
+    Ok(acker.ack_through(through).await?)
+}
+
+/// Sends answers on channels of their own. A receipt that is not confirmed in time becomes an entry
+/// of the outbox; any other answer can be had by asking again.
+async fn send_answers(links: Arc<Links>, courier: Courier, mut waiting: mpsc::Receiver<ToClient>) {
+    let mut batch = Vec::new();
+    while waiting.recv_many(&mut batch, 2 * CHUNK).await > 0 {
+        let receipts: Vec<Option<JobName>> =
+            batch.iter().map(|answer| answer.receipt_of.clone()).collect();
+        let messages: Vec<_> = batch.drain(..).map(ToClient::message).collect();
+        let delivered = courier.deliver(messages.clone()).await;
+        for ((message, receipt_of), outcome) in messages.into_iter().zip(receipts).zip(delivered) {
+            if matches!(outcome, Delivered::Confirmed | Delivered::Sent) {
+                continue;
+            }
+            let Some(name) = receipt_of else {
+                tracing::debug!(queue = message.to.name(), ?outcome, "an answer was not delivered");
+                continue;
+            };
+            post_receipt(&links, &name, &message).await;
+        }
+    }
+}
+
+async fn post_receipt(links: &Links, name: &JobName, message: &crate::courier::Outgoing) {
+    let ticket = links.store.ticket(name).to_string();
+    let correlation_id = message.properties.correlation_id.as_deref();
+    let mut pause = Duration::from_millis(100);
+    // The job is recorded and its submission acknowledged: the client that gets no receipt asks,
+    // so this is worth a few tries and no more.
+    for _ in 0..5 {
+        let posted = links
+            .store
+            .post_receipt(name, message.to.name(), correlation_id, &ticket, &message.body)
+            .await;
+        match posted {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "a receipt for the outbox"),
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    tracing::warn!(job = name.member(), "a receipt was not delivered, and not kept for later");
+}

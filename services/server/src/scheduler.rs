@@ -1,0 +1,222 @@
+//! Acts on timers: jobs that are due, leases of detached runs that ended, deadlines, dispatches
+//! that were not confirmed; and releases parked jobs whose type is announced.
+//!
+//! Any number of schedulers may run: each step is a compare-and-set, and who comes second finds
+//! that the job has moved on. A job is taken by giving it a new dispatch number and a later timer,
+//! and its payload goes only when the broker has confirmed the dispatch: a scheduler that dies in
+//! between leaves a timer behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::Publisher;
+use job::{Event, QueueName, State};
+use protocol::{UnixMillis, WorkMessage};
+use store::change::{Change, Changed, Timer};
+use store::record::number;
+use store::{JobName, Record};
+use tokio::time::Instant;
+
+use crate::Error;
+use crate::dispatch::dispatch;
+use crate::links::Links;
+
+const CHUNK: usize = 256;
+/// A dispatch that is not confirmed is looked at again after this long.
+const DISPATCH_AGAIN_MS: u64 = 60_000;
+/// Parked jobs are looked at so often.
+const PARKED_EVERY: Duration = Duration::from_millis(500);
+/// A job that its queue did not take waits a second longer with each dispatch, up to this.
+const PARKED_PAUSE_MAX_MS: i64 = 60_000;
+
+/// What is written off when a job is dispatched again after a run that ended without an outcome.
+const OF_THE_RUN: &[&str] = &["owner", "lease_until", "detached"];
+const WAITING: &[&str] = &["payload", "due_at"];
+
+pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
+    let publisher = links.publisher().await?;
+    let sweep = Duration::from_millis(links.settings.sweep_ms);
+    let mut parked_at = Instant::now();
+    loop {
+        let mut found = 0;
+        for slot in links.store.keys().slots() {
+            found += sweep_timers(&links, &publisher, slot).await?;
+        }
+        if parked_at <= Instant::now() {
+            parked_at = Instant::now() + PARKED_EVERY;
+            for slot in links.store.keys().slots() {
+                found += release_parked(&links, &publisher, slot).await?;
+            }
+        }
+        // A full chunk means that there is more.
+        let pause = if found >= CHUNK { Duration::ZERO } else { sweep };
+        tokio::select! {
+            () = links.stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn sweep_timers(links: &Links, publisher: &Publisher, slot: u16) -> Result<usize, Error> {
+    let (now, due) = links.store.due(slot, CHUNK).await?;
+    let (_, records) = links.store.read(&due).await?;
+    let count = due.len();
+    let mut again = Vec::new();
+    for (name, record) in due.into_iter().zip(records) {
+        match record.as_ref().and_then(|record| step(links, &name, record, now)) {
+            Some(Step::Change(change)) => {
+                let changed = links.store.change(std::slice::from_ref(&change)).await?;
+                if let ([Changed::Applied { dispatch, .. }], Some(record)) = (&changed[..], record)
+                    && change.redispatch
+                {
+                    again.extend(work(links, &name, &record, *dispatch).await?);
+                }
+            }
+            Some(Step::DispatchAgain(seen)) => {
+                let number = links.store.redispatch(&name, seen, DISPATCH_AGAIN_MS).await?;
+                if let (Some(number), Some(record)) = (number, record) {
+                    again.extend(work(links, &name, &record, number).await?);
+                }
+            }
+            None => links.store.untimed(&name, now).await?,
+        }
+    }
+    send(links, publisher, again).await?;
+    Ok(count)
+}
+
+enum Step {
+    Change(Box<Change>),
+    DispatchAgain(u64),
+}
+
+/// What a timer that has run out means for a job, by where the job is.
+fn step(links: &Links, name: &JobName, record: &Record, now: UnixMillis) -> Option<Step> {
+    let (state, job_type) = (record.state()?, record.job_type()?);
+    if state.is_terminal() {
+        return None;
+    }
+    let on = |event| Change::new(name.clone(), job_type.clone(), event);
+    let change = |change| Some(Step::Change(Box::new(change)));
+    let passed = |field: &Option<String>| Record::instant(field).is_some_and(|at| at <= now);
+    if passed(&record.deadline) {
+        let delete = &["payload", "due_at", "owner", "lease_until", "detached"];
+        return change(Change { delete, detail: "its deadline".into(), ..on(Event::Expired) });
+    }
+    match state {
+        State::Scheduled | State::Retrying => match links.served.queue(&job_type) {
+            Some(queue) => change(taken(on(Event::Due), queue)),
+            None => {
+                let reason = format!("no worker has announced the type {job_type}");
+                let timer = Timer::After(links.settings.parked_ms);
+                change(
+                    Change { timer, detail: reason.clone(), ..on(Event::Unserved) }
+                        .with("parked_reason", reason),
+                )
+            }
+        },
+        State::Parked => {
+            let detail = "parked for too long".to_owned();
+            change(Change { delete: WAITING, detail, ..on(Event::Expired) })
+        }
+        State::Queued => Some(Step::DispatchAgain(number(&record.dispatch)?)),
+        State::Running if record.detached.is_some() && passed(&record.lease_until) => {
+            change(lost(record, on, links.served.queue(&job_type).unwrap_or_default()))
+        }
+        _ => None,
+    }
+}
+
+/// A detached run whose lease has ended: cancelled if that was asked, failed if no attempt is left,
+/// else dispatched again, to run alone.
+fn lost(record: &Record, on: impl Fn(Event) -> Change, queue: QueueName) -> Change {
+    let attempt: u32 = number(&record.attempt).unwrap_or_default();
+    let allowed: u32 = number(&record.max_attempts).unwrap_or(1);
+    let fence = record.fence.clone();
+    let detail = format!("attempt {attempt} ended without an outcome");
+    if record.cancel_requested.is_some() {
+        let delete = &["payload", "owner", "lease_until", "detached"];
+        return Change { fence, delete, detail, ..on(Event::Cancelled) };
+    }
+    if attempt >= allowed {
+        let error = format!("{detail}; {allowed} allowed");
+        return Change { fence, delete: OF_THE_RUN, detail, ..on(Event::Failed) }
+            .with("error", error);
+    }
+    taken(Change { fence, delete: OF_THE_RUN, detail, ..on(Event::Lost) }, queue).with("alone", "1")
+}
+
+/// A change that dispatches: a new number, and a timer in case the broker does not confirm it.
+fn taken(change: Change, queue: QueueName) -> Change {
+    Change { redispatch: true, timer: Timer::After(DISPATCH_AGAIN_MS), ..change }
+        .with("queue", queue.as_str())
+}
+
+/// The work message of a job that was just taken. A job without a payload here has it in a work
+/// queue, so there is nothing to send; the operator sees its age.
+async fn work(
+    links: &Links,
+    name: &JobName,
+    record: &Record,
+    dispatch: u64,
+) -> Result<Option<(JobName, WorkMessage)>, Error> {
+    let Some(payload) = links.store.payload(name).await? else {
+        tracing::warn!(job = name.member(), "queued for long, and its payload is not in the store");
+        return Ok(None);
+    };
+    let queue = record.job_type().and_then(|t| links.served.queue(&t)).unwrap_or_default();
+    let mut record = record.clone();
+    record.epoch = Some(links.store.epoch().to_string());
+    Ok(record.work_message(queue, dispatch, payload).map(|message| (name.clone(), message)))
+}
+
+async fn send(
+    links: &Links,
+    publisher: &Publisher,
+    taken: Vec<(JobName, WorkMessage)>,
+) -> Result<(), Error> {
+    let numbers: Vec<(JobName, u64)> =
+        taken.iter().map(|(name, message)| (name.clone(), message.dispatch)).collect();
+    let messages = taken.into_iter().map(|(_, message)| message).collect();
+    dispatch(&links.store, publisher, links.settings.parked_ms, messages).await?;
+    Ok(links.store.dispatched(&numbers).await?)
+}
+
+async fn release_parked(links: &Links, publisher: &Publisher, slot: u16) -> Result<usize, Error> {
+    let mut released = 0;
+    for job_type in links.served.types() {
+        let names = links.store.parked(slot, job_type.as_str(), CHUNK).await?;
+        if names.is_empty() {
+            continue;
+        }
+        let (now, records) = links.store.read(&names).await?;
+        let queue = links.served.queue(&job_type).unwrap_or_default();
+        let mut ready = Vec::new();
+        for (name, record) in names.into_iter().zip(records) {
+            let Some(record) = record else { continue };
+            let tries: i64 = number(&record.dispatch).unwrap_or(1);
+            let pause = ((tries - 1) * 1000).min(PARKED_PAUSE_MAX_MS);
+            let since = Record::instant(&record.changed_at).unwrap_or_default();
+            if now.0 - since.0 >= pause {
+                ready.push((name, record));
+            }
+        }
+        let changes: Vec<Change> = ready
+            .iter()
+            .map(|(name, _)| {
+                let released = Change::new(name.clone(), job_type.clone(), Event::Released);
+                Change { delete: &["parked_reason"], ..taken(released, queue.clone()) }
+            })
+            .collect();
+        let changed = links.store.change(&changes).await?;
+        let mut sending = Vec::new();
+        for ((name, record), changed) in ready.into_iter().zip(changed) {
+            if let Changed::Applied { dispatch, .. } = changed {
+                sending.extend(work(links, &name, &record, dispatch).await?);
+            }
+        }
+        released += sending.len();
+        send(links, publisher, sending).await?;
+    }
+    Ok(released)
+}

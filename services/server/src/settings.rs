@@ -1,0 +1,80 @@
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// The section `[server]`; `config/default.toml` is its reference.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Which roles this process has.
+    pub roles: Vec<Role>,
+    /// The largest body of a submission.
+    pub payload_bytes_max: usize,
+    /// How long a job whose type nobody serves is kept.
+    pub parked_ms: u64,
+    /// A duplicate of a job that has waited for so long dispatches it again.
+    pub duplicate_redispatch_ms: u64,
+    /// How long one id remains one job; said in receipts.
+    pub horizon_ms: u64,
+    /// How long a destination may take before it is served apart from the others.
+    pub deliver_timeout_ms: u64,
+    /// How often an event is tried before it is given up.
+    pub deliver_tries: u32,
+    /// The pause after the first try; it doubles with each.
+    pub deliver_backoff_ms: u64,
+    /// How often the scheduler looks at timers and parked jobs.
+    pub sweep_ms: u64,
+    /// A first answer `pending` comes when so many messages stand in the line.
+    pub pending_above: u32,
+}
+
+/// A part of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Accepts, refuses, voids, cancels; assigns tickets, dispatches, sends receipts.
+    Registrar,
+    /// Answers requests.
+    Inquiry,
+    /// Delivers the outbox.
+    Notifier,
+    /// Due jobs, expired leases, parked jobs.
+    Scheduler,
+}
+
+impl Settings {
+    pub(crate) fn deliver_timeout(&self) -> Duration {
+        Duration::from_millis(self.deliver_timeout_ms)
+    }
+
+    /// The pause before an event is tried again, given how often it was tried.
+    pub(crate) fn deliver_backoff_ms(&self, tries: u32) -> u64 {
+        const MAX_MS: u64 = 60_000;
+        self.deliver_backoff_ms.saturating_mul(1 << tries.min(16)).min(MAX_MS)
+    }
+
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// A sentence that names the key and what is allowed.
+    pub fn validate(&self) -> Result<(), String> {
+        let at_least = |name: &str, value: u64, min: u64| {
+            if value >= min {
+                Ok(())
+            } else {
+                Err(format!("server.{name} is {value}; allowed is {min} and more"))
+            }
+        };
+        if self.roles.is_empty() {
+            return Err("server.roles is empty; allowed are registrar, inquiry, notifier, \
+                        scheduler"
+                .to_owned());
+        }
+        at_least("payload_bytes_max", self.payload_bytes_max as u64, 1)?;
+        at_least("parked_ms", self.parked_ms, 1)?;
+        at_least("deliver_timeout_ms", self.deliver_timeout_ms, 10)?;
+        at_least("deliver_tries", self.deliver_tries.into(), 1)?;
+        at_least("deliver_backoff_ms", self.deliver_backoff_ms, 1)?;
+        at_least("sweep_ms", self.sweep_ms, 1)
+    }
+}

@@ -1,0 +1,36 @@
+//! The dead-letter queue: what cannot be processed is kept there, with its reason.
+
+use protocol::{Properties, headers};
+
+use crate::{Delivery, Publication, topology};
+
+/// The message for the dead-letter queue. Headers are made afresh: CC and BCC headers of a client
+/// would make the broker write to further queues.
+pub fn dead_letter(delivery: &Delivery, reason: &str) -> Publication {
+    let from = &delivery.properties;
+    let mut properties = Properties {
+        persistent: true,
+        content_type: from.content_type.clone(),
+        content_encoding: from.content_encoding.clone(),
+        message_id: from.message_id.clone(),
+        correlation_id: from.correlation_id.clone(),
+        reply_to: from.reply_to.clone().filter(|name| name != "amq.rabbitmq.reply-to"),
+        app_id: from.app_id.clone(),
+        kind: from.kind.clone(),
+        timestamp: from.timestamp,
+        ..Properties::default()
+    };
+    properties.headers.push_text(headers::REASON, reason);
+    properties.headers.push_text(headers::DEAD_EXCHANGE, delivery.exchange.as_str());
+    properties.headers.push_text(headers::DEAD_ROUTING_KEY, delivery.routing_key.as_str());
+    if let Some(user) = &from.user_id {
+        properties.headers.push_text(headers::CLIENT, user.as_str());
+    }
+    Publication {
+        exchange: topology::DEAD,
+        routing_key: String::new(),
+        mandatory: false,
+        properties,
+        body: delivery.body.clone(),
+    }
+}
