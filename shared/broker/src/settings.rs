@@ -17,3 +17,14 @@ impl std::fmt::Debug for Settings {
         f.debug_struct("Settings").field("heartbeat_s", &self.heartbeat_s).finish_non_exhaustive()
     }
 }
+
+impl Settings {
+    /// The user of the connection, which is the name of the client.
+    ///
+    /// # Errors
+    /// [`crate::Error::Url`] if the URL is none.
+    pub fn user(&self) -> Result<String, crate::Error> {
+        let uri: lapin::uri::AMQPUri = self.url.parse().map_err(crate::Error::Url)?;
+        Ok(uri.authority.userinfo.username)
+    }
+}

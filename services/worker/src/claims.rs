@@ -1,0 +1,304 @@
+//! From deliveries to runs: `decode` and `claim`, the first two steps of [`crate::execution`], for
+//! all deliveries that are there.
+//!
+//! # Who may run beside whom
+//! A job whose last attempt ended without an outcome runs alone in its worker, so that if it kills
+//! the process again no neighbour is charged for it. Ordinary batches hold a share of a gate; a job
+//! that must be alone waits for the whole of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Backoff, Delivery, Retry, dead_letter};
+use job::{Event, QueueName};
+use protocol::WorkMessage;
+use store::JobName;
+use store::accept::{Accept, First};
+use store::change::Change;
+use store::claim::{Claim, Claimed};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Context;
+use crate::execution::{execute, retry_policy};
+use crate::registry::Entry;
+use crate::runs::{Receipt, Run};
+use crate::worker::Shared;
+
+/// A message that nobody here can run is held for a moment before it goes back, so that it does not
+/// fly around if nobody else can either.
+const NOT_OURS_PAUSE: Duration = Duration::from_millis(200);
+
+/// A message that is ours to run.
+pub(crate) struct Candidate {
+    message: WorkMessage,
+    entry: Entry,
+    receipt: Receipt,
+    redelivered: bool,
+    delivered_at: Instant,
+    nonce: String,
+    permit: OwnedSemaphorePermit,
+}
+
+/// A share of the gate, or the whole of it; clones hold it together.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    is_whole: bool,
+    _held: Arc<dyn Send + Sync>,
+}
+
+impl Gate {
+    /// Beside others.
+    pub(crate) async fn share(shared: &Shared) -> Self {
+        let held = Arc::clone(&shared.gate).read_owned().await;
+        Self { is_whole: false, _held: Arc::new(held) }
+    }
+
+    /// Beside nobody.
+    async fn whole(shared: &Shared) -> Self {
+        let held = Arc::clone(&shared.gate).write_owned().await;
+        Self { is_whole: true, _held: Arc::new(held) }
+    }
+}
+
+/// Reads a delivery. What is no message of this deployment is kept in the dead-letter queue; what
+/// another worker has to run goes back.
+pub(crate) async fn decode(
+    shared: &Arc<Shared>,
+    queue: &QueueName,
+    delivery: Delivery,
+    receipt: Receipt,
+    permit: OwnedSemaphorePermit,
+    dead: &broker::Publisher,
+) -> Option<Candidate> {
+    let key = shared.store.ticket_key();
+    let body = delivery.body.clone();
+    let message = match WorkMessage::read(queue, &delivery.properties, body, key) {
+        Ok(message) => message,
+        Err(reason) => {
+            tracing::warn!(%queue, %reason, "kept in the dead-letter queue");
+            let kept = dead.publish(vec![dead_letter(&delivery, &reason.to_string())]).await;
+            match kept[..] {
+                [broker::Outcome::Confirmed] => receipt.ack(),
+                _ => receipt.give_back(),
+            }
+            return None;
+        }
+    };
+    let Some(entry) = shared.registry.get(&message.job_type).cloned() else {
+        tracing::debug!(job_type = %message.job_type, "not served here: given back");
+        tokio::spawn(async move {
+            tokio::time::sleep(NOT_OURS_PAUSE).await;
+            receipt.give_back();
+        });
+        return None;
+    };
+    Some(Candidate {
+        message,
+        entry,
+        receipt,
+        redelivered: delivery.redelivered,
+        delivered_at: Instant::now(),
+        nonce: format!("{:016x}", fastrand::u64(..)),
+        permit,
+    })
+}
+
+/// Claims candidates and starts what is to be started. Returns when all are claimed, not when they
+/// have run.
+pub(crate) async fn claim(
+    shared: &Arc<Shared>,
+    candidates: Vec<Candidate>,
+    gate: Gate,
+    stop: &CancellationToken,
+) {
+    let idle = gate.is_whole;
+    let claims: Vec<Claim> =
+        candidates.iter().map(|candidate| to_claim(shared, candidate, idle)).collect();
+    let mut backoff = Backoff::default();
+    let claimed = loop {
+        match shared.store.claim(&claims).await {
+            Ok(claimed) => break claimed,
+            // The nonces stay: a claim whose answer was lost is recognised.
+            Err(error) => {
+                let said = error.to_string();
+                if backoff.failed("claiming jobs", &said, stop).await == Retry::Stop {
+                    return;
+                }
+            }
+        }
+    };
+    backoff.succeeded("jobs are claimed");
+    for (candidate, claimed) in candidates.into_iter().zip(claimed) {
+        act(shared, candidate, claimed, &gate, stop).await;
+    }
+}
+
+fn to_claim(shared: &Shared, candidate: &Candidate, idle: bool) -> Claim {
+    let message = &candidate.message;
+    Claim {
+        name: name(message),
+        job_type: message.job_type.clone(),
+        dispatch: message.dispatch,
+        redelivered: candidate.redelivered,
+        owner: shared.owner.clone(),
+        nonce: candidate.nonce.clone(),
+        lease_ms: shared.settings.worker.lease_ms,
+        idle,
+        attempts_max: retry_policy(shared, message, &candidate.entry).attempts_max,
+        payload: if candidate.redelivered { message.body.clone() } else { Vec::new() },
+    }
+}
+
+fn name(message: &WorkMessage) -> JobName {
+    JobName { client: message.client.clone(), job_id: message.job_id.clone() }
+}
+
+/// Does what a claim says.
+async fn act(
+    shared: &Arc<Shared>,
+    candidate: Candidate,
+    claimed: Claimed,
+    gate: &Gate,
+    stop: &CancellationToken,
+) {
+    match claimed {
+        Claimed::Start { attempt, fence, .. } => start(shared, candidate, attempt, fence, gate),
+        Claimed::Drop | Claimed::Detached => candidate.receipt.ack(),
+        Claimed::Attach { fence } => {
+            let job = name(&candidate.message);
+            if !shared.runs.attach(&job, &fence, candidate.receipt.clone()) {
+                // The run has ended in this very moment: the next claim finds its outcome.
+                again(shared, candidate, stop);
+            }
+        }
+        Claimed::Wait => alone(shared, candidate, stop),
+        Claimed::CancelAsked { fence } => {
+            let change = ended(&candidate, fence, Event::Cancelled);
+            finish(shared, candidate, change).await;
+        }
+        Claimed::Exhausted { fence, attempts } => {
+            let error = format!("attempt {attempts} ended without an outcome, and was the last");
+            let change =
+                Change { detail: error.clone(), ..ended(&candidate, fence, Event::Failed) }
+                    .with("error", error)
+                    .with("payload", candidate.message.body.clone());
+            finish(shared, candidate, change).await;
+        }
+        Claimed::Missing => rebuild(shared, candidate, stop).await,
+    }
+}
+
+fn ended(candidate: &Candidate, fence: String, event: Event) -> Change {
+    Change {
+        fence: Some(fence),
+        delete: &["owner", "lease_until", "detached", "alone", "cancel_requested"],
+        ..Change::new(name(&candidate.message), candidate.message.job_type.clone(), event)
+    }
+}
+
+async fn finish(shared: &Shared, candidate: Candidate, change: Change) {
+    if shared.recorder.record(change).await.is_some() {
+        candidate.receipt.ack();
+    }
+}
+
+fn start(shared: &Arc<Shared>, candidate: Candidate, attempt: u32, fence: String, gate: &Gate) {
+    let Candidate { message, entry, receipt, delivered_at, permit, .. } = candidate;
+    let context = Context {
+        inner: Arc::new(crate::context::Inner {
+            store: shared.store.clone(),
+            name: name(&message),
+            ticket: message.ticket.to_string(),
+            job_type: message.job_type.clone(),
+            attempt,
+            fence,
+            deadline: message.spec.deadline,
+            content_type: message.spec.content_type.clone(),
+            body: message.body.clone().into(),
+            cancelled: CancellationToken::new(),
+            lost: CancellationToken::new(),
+        }),
+    };
+    let run = Arc::new(Run {
+        context,
+        delivered_at,
+        started_at: Instant::now(),
+        delivery: std::sync::Mutex::new(Some(receipt)),
+        given_back: CancellationToken::new(),
+    });
+    shared.runs.add(Arc::clone(&run));
+    let (shared, gate) = (Arc::clone(shared), gate.clone());
+    tokio::spawn(async move {
+        execute(shared, run, message, entry).await;
+        drop((gate, permit));
+    });
+}
+
+/// Waits until nothing else runs here, and claims the job then.
+fn alone(shared: &Arc<Shared>, candidate: Candidate, stop: &CancellationToken) {
+    let (shared, stop) = (Arc::clone(shared), stop.clone());
+    tokio::spawn(async move {
+        let gate = tokio::select! {
+            gate = Gate::whole(&shared) => gate,
+            // Unacknowledged, the message returns to its queue.
+            () = stop.cancelled() => return,
+        };
+        boxed_claim(shared, candidate, gate, stop).await;
+    });
+}
+
+/// Claims once more, a moment later.
+fn again(shared: &Arc<Shared>, candidate: Candidate, stop: &CancellationToken) {
+    let (shared, stop) = (Arc::clone(shared), stop.clone());
+    tokio::spawn(async move {
+        tokio::task::yield_now().await;
+        let gate = Gate::share(&shared).await;
+        boxed_claim(shared, candidate, gate, stop).await;
+    });
+}
+
+/// Boxed, because a claim may lead to a claim.
+fn boxed_claim(
+    shared: Arc<Shared>,
+    candidate: Candidate,
+    gate: Gate,
+    stop: CancellationToken,
+) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move { claim(&shared, vec![candidate], gate, &stop).await })
+}
+
+/// There is no record. A message of an older epoch, whose seal holds (or it would not have been
+/// decoded), says that the store has lost the record, and carries enough to write it again. Any
+/// other is kept in the dead-letter queue: its job was retired long ago.
+async fn rebuild(shared: &Arc<Shared>, candidate: Candidate, stop: &CancellationToken) {
+    let message = &candidate.message;
+    let job = name(message);
+    if message.epoch >= shared.store.epoch() {
+        tracing::warn!(job = job.member(), "a work message without a record was dropped");
+        candidate.receipt.ack();
+        return;
+    }
+    let accept = Accept {
+        name: job.clone(),
+        job_type: message.job_type.clone(),
+        queue: message.queue.clone(),
+        spec: message.spec.clone(),
+        digest: protocol::submission::digest(&message.job_type, &message.spec, &message.body),
+        first: First::Queued,
+        redelivered: false,
+        payload_bytes: message.body.len(),
+        dispatch: message.dispatch,
+    };
+    match shared.store.accept(&[accept], u64::MAX / 2).await {
+        Ok(_) => {
+            tracing::warn!(job = job.member(), "rebuilt a record that the store had lost");
+            again(shared, candidate, stop);
+        }
+        Err(error) => {
+            tracing::warn!(%error, job = job.member(), "rebuilding a record");
+            candidate.receipt.give_back();
+        }
+    }
+}

@@ -1,0 +1,145 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use job::JobType;
+use protocol::UnixMillis;
+use store::change::{Report, Reported};
+use store::{JobName, Store};
+use tokio_util::sync::CancellationToken;
+
+/// What a handler knows of its job, and how it reports. Clones speak of the same run.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) name: JobName,
+    pub(crate) ticket: String,
+    pub(crate) job_type: JobType,
+    pub(crate) attempt: u32,
+    pub(crate) fence: String,
+    pub(crate) deadline: Option<UnixMillis>,
+    pub(crate) content_type: Option<String>,
+    pub(crate) body: Arc<[u8]>,
+    /// A client has asked the job to stop.
+    pub(crate) cancelled: CancellationToken,
+    /// Another attempt has the right to run now.
+    pub(crate) lost: CancellationToken,
+}
+
+/// Another attempt has the right to run now, or the job is done: stop, nothing more will be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("another attempt of this job has taken over")]
+pub struct Lost;
+
+impl Context {
+    /// The client's identifier.
+    pub fn job_id(&self) -> &str {
+        self.inner.name.job_id.as_str()
+    }
+
+    /// Who owns the job.
+    pub fn client(&self) -> &str {
+        self.inner.name.client.as_str()
+    }
+
+    /// The server's identifier: the same in every attempt, so a good key for idempotent effects.
+    pub fn ticket(&self) -> &str {
+        &self.inner.ticket
+    }
+
+    /// What is to be done.
+    pub fn job_type(&self) -> &str {
+        self.inner.job_type.as_str()
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.inner.attempt
+    }
+
+    /// The right to write: its number, before the `-`, grows with each attempt, so that what this
+    /// run does elsewhere can be fenced as well.
+    pub fn fence(&self) -> &str {
+        &self.inner.fence
+    }
+
+    /// When the job expires.
+    pub fn deadline(&self) -> Option<UnixMillis> {
+        self.inner.deadline
+    }
+
+    /// MIME type of the body, as the client says.
+    pub fn content_type(&self) -> Option<&str> {
+        self.inner.content_type.as_deref()
+    }
+
+    /// The client's body.
+    pub fn body(&self) -> &[u8] {
+        &self.inner.body
+    }
+
+    /// Says where the processing is, in a free word; recorded, and pushed to whoever wants it.
+    ///
+    /// # Errors
+    /// [`Lost`]: stop.
+    ///
+    /// # Cancel safety
+    /// It may be recorded or not.
+    pub async fn stage(&self, stage: impl Into<String>) -> Result<(), Lost> {
+        self.report(Report::Stage(stage.into())).await
+    }
+
+    /// Says how far the processing is, in percent, with a note (may be empty).
+    ///
+    /// # Errors
+    /// [`Lost`]: stop.
+    ///
+    /// # Cancel safety
+    /// It may be recorded or not.
+    pub async fn progress(&self, percent: u8, note: impl Into<String>) -> Result<(), Lost> {
+        self.report(Report::Progress(percent.min(100), note.into())).await
+    }
+
+    /// Whether a client has asked the job to stop. A handler that stops returns
+    /// [`crate::Failure::Cancelled`].
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.cancelled.is_cancelled()
+    }
+
+    /// Waits until a client asks the job to stop.
+    pub async fn cancelled(&self) {
+        self.inner.cancelled.cancelled().await;
+    }
+
+    /// Reports until the store has it: a store that is away for a moment is no reason to fail.
+    async fn report(&self, report: Report) -> Result<(), Lost> {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            if self.inner.lost.is_cancelled() {
+                return Err(Lost);
+            }
+            match self.inner.store.report(&self.inner.name, &self.inner.fence, &report).await {
+                Ok(Reported::Held { cancel_requested }) => {
+                    if cancel_requested {
+                        self.inner.cancelled.cancel();
+                    }
+                    return Ok(());
+                }
+                Ok(Reported::Lost) => {
+                    self.inner.lost.cancel();
+                    return Err(Lost);
+                }
+                Err(error) => tracing::debug!(%error, job = self.job_id(), "a report"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.inner.lost.cancelled() => return Err(Lost),
+            }
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+}

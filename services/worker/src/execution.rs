@@ -1,0 +1,192 @@
+//! The life of one run, from the claim to the acknowledgement:
+//!
+//! `decode → claim → run → decide → record → acknowledge`
+//!
+//! `decode` and `claim` work on all deliveries that are there ([`crate::claims`]); from `run` on
+//! each job goes its own way, here.
+//!
+//! | if the process dies after | the next delivery of the message sees |
+//! |---|---|
+//! | decode | `queued`: the job starts |
+//! | claim | `running`, and the lease of a dead process: when it ends, the next attempt, alone |
+//! | run, decide | the same; what the handler did elsewhere has happened |
+//! | record | a final state, `retrying` or `queued`: dropped, the scheduler has what is left |
+//! | acknowledge | nothing |
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use job::{Event, RetryPolicy};
+use protocol::{UnixMillis, WorkMessage};
+use store::change::{Change, Changed, Timer};
+
+use crate::Failure;
+use crate::handler::Outcome;
+use crate::registry::Entry;
+use crate::runs::Run;
+use crate::worker::Shared;
+
+/// How a run ended.
+enum End {
+    /// The handler returned, was cut off at its time limit, or panicked.
+    Returned(Outcome),
+    /// The job's deadline passed.
+    Expired,
+    /// Another attempt has the right now.
+    Lost,
+    /// The worker shuts down.
+    GivenBack,
+}
+
+/// Fields that mean something only while a job runs.
+const OF_THE_RUN: &[&str] = &["owner", "lease_until", "detached", "alone", "cancel_requested"];
+/// The same, and the payload of a detached run.
+const OF_THE_RUN_AND_PAYLOAD: &[&str] =
+    &["owner", "lease_until", "detached", "alone", "cancel_requested", "payload"];
+
+/// Runs a claimed job to its end.
+pub(crate) async fn execute(
+    shared: Arc<Shared>,
+    run: Arc<Run>,
+    message: WorkMessage,
+    entry: Entry,
+) {
+    let retry = retry_policy(&shared, &message, &entry);
+    let end = run_handler(&shared, &run, &message, &entry).await;
+    let change = decide(&run, &message, retry, end, fastrand::f64());
+    let given_back = change.as_ref().is_some_and(|change| change.event == Event::GivenBack);
+    let recorded = match change {
+        Some(change) => record(&shared, change).await,
+        None => true,
+    };
+    shared.runs.remove(&run);
+    if recorded {
+        acknowledge(&run, given_back);
+    }
+}
+
+/// The job's own number of attempts, or the handler's, or the worker's.
+pub(crate) fn retry_policy(shared: &Shared, message: &WorkMessage, entry: &Entry) -> RetryPolicy {
+    let policy = entry.retry.unwrap_or_else(|| shared.settings.worker.retry());
+    RetryPolicy { attempts_max: message.spec.max_attempts.unwrap_or(policy.attempts_max), ..policy }
+}
+
+async fn run_handler(shared: &Shared, run: &Run, message: &WorkMessage, entry: &Entry) -> End {
+    let limit_ms = message.spec.timeout_ms.unwrap_or(shared.settings.worker.timeout_ms);
+    let until_deadline = message.spec.deadline.map_or(Duration::MAX, |deadline| {
+        Duration::from_millis((deadline.0 - UnixMillis::now().0).max(0).cast_unsigned())
+    });
+    let context = run.context.clone();
+    let handler = AssertUnwindSafe(async { (entry.run)(context).await }).catch_unwind();
+    tokio::select! {
+        biased;
+        () = run.context.inner.lost.cancelled() => End::Lost,
+        () = run.given_back.cancelled() => End::GivenBack,
+        returned = handler => End::Returned(returned.unwrap_or_else(|panic| {
+            Err(Failure::retry(format!("the handler panicked: {}", panic_text(&*panic))))
+        })),
+        () = sleep(until_deadline) => End::Expired,
+        () = sleep(Duration::from_millis(limit_ms)) => {
+            End::Returned(Err(Failure::retry(format!("not done within {limit_ms} ms"))))
+        }
+    }
+}
+
+async fn sleep(pause: Duration) {
+    if pause == Duration::MAX {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(pause).await;
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+}
+
+/// What is to be recorded; nothing for a run that has lost its right.
+fn decide(
+    run: &Run,
+    message: &WorkMessage,
+    retry: RetryPolicy,
+    end: End,
+    random: f64,
+) -> Option<Change> {
+    let attempt = run.context.attempt();
+    let on = |event, delete| Change {
+        fence: Some(run.context.fence().to_owned()),
+        delete,
+        ..Change::new(run.context.inner.name.clone(), message.job_type.clone(), event)
+    };
+    let body = || run.context.body().to_vec();
+    let failed = |reason: String| {
+        let detail = reason.clone();
+        Change { detail, ..on(Event::Failed, OF_THE_RUN) }
+            .with("error", reason)
+            .with("payload", body())
+    };
+    Some(match end {
+        End::Lost => return None,
+        End::Returned(Ok(result)) => {
+            on(Event::Succeeded, OF_THE_RUN_AND_PAYLOAD).with("result", result)
+        }
+        End::Returned(Err(Failure::Cancelled)) => on(Event::Cancelled, OF_THE_RUN_AND_PAYLOAD),
+        // Whatever a handler says when it was asked to stop, another attempt is not wanted.
+        End::Returned(Err(Failure::Retry { reason, .. })) if run.context.is_cancelled() => {
+            Change { detail: reason, ..on(Event::Cancelled, OF_THE_RUN_AND_PAYLOAD) }
+        }
+        End::Returned(Err(Failure::Retry { reason, after })) if retry.has_another(attempt) => {
+            let pause = after.unwrap_or_else(|| retry.backoff(attempt, random));
+            let timer = Timer::After(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+            Change { timer, detail: reason.clone(), ..on(Event::Errored, OF_THE_RUN) }
+                .with("error", reason)
+                .with("payload", body())
+        }
+        End::Returned(Err(Failure::Retry { reason, .. } | Failure::Fail { reason })) => {
+            failed(reason)
+        }
+        End::Expired => {
+            let detail = "its deadline passed while it ran".to_owned();
+            Change { detail, ..on(Event::Expired, OF_THE_RUN_AND_PAYLOAD) }
+        }
+        End::GivenBack => give_back(run, on(Event::GivenBack, &["owner", "lease_until"])),
+    })
+}
+
+/// The attempt is not counted. A detached run has no message to return: the scheduler, which finds
+/// its payload, dispatches it again at once.
+fn give_back(run: &Run, change: Change) -> Change {
+    let uncounted = run.context.attempt().saturating_sub(1).to_string();
+    let change = change.with("attempt", uncounted);
+    if run.is_detached() {
+        let delete = &["owner", "lease_until", "detached"];
+        return Change { timer: Timer::After(0), delete, ..change };
+    }
+    change
+}
+
+/// Whether the delivery may be settled: the outcome is written, or is not this run's to write.
+async fn record(shared: &Shared, change: Change) -> bool {
+    let (name, event) = (change.name.member(), change.event);
+    match shared.recorder.record(change).await {
+        Some(Changed::Applied { .. }) => true,
+        Some(refused) => {
+            tracing::info!(job = name, %event, ?refused, "an outcome was refused");
+            true
+        }
+        None => false,
+    }
+}
+
+fn acknowledge(run: &Run, given_back: bool) {
+    match run.take_delivery() {
+        Some(delivery) if given_back => delivery.give_back(),
+        Some(delivery) => delivery.ack(),
+        None => {}
+    }
+}

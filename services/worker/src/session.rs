@@ -1,0 +1,199 @@
+//! One session of connections after another; runs outlive them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Acker, Connection, Delivery, Publisher, topology};
+use job::QueueName;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use crate::claims::{Gate, claim, decode};
+use crate::runs::{Receipt, Settle};
+use crate::worker::Shared;
+
+/// What a worker announces is announced again so often: a store may lose its last second.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(5);
+
+/// How long the last acknowledgements may take.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// Serves the queues until a connection fails or the worker is told to stop reading. `ready` is
+/// called when all queues are served.
+pub(crate) async fn serve(
+    shared: &Arc<Shared>,
+    stop_reading: &CancellationToken,
+    finished: &CancellationToken,
+    ready: impl FnOnce(),
+) -> Result<(), Error> {
+    let consume = Connection::open(&shared.settings.amqp, "counterfoil worker").await?;
+    // For dead letters only: nothing that a blocked broker would hold up.
+    let publish = Connection::open(&shared.settings.amqp, "counterfoil worker, letters").await?;
+    let served = serve_on(shared, &consume, &publish, stop_reading, finished, ready).await;
+    consume.close().await;
+    publish.close().await;
+    served
+}
+
+async fn serve_on(
+    shared: &Arc<Shared>,
+    consume: &Connection,
+    publish: &Connection,
+    stop_reading: &CancellationToken,
+    finished: &CancellationToken,
+    ready: impl FnOnce(),
+) -> Result<(), Error> {
+    consume.declare_topology().await?;
+    let ended = stop_reading.child_token();
+    let mut queues = JoinSet::new();
+    for queue in shared.registry.queues() {
+        consume.declare_work_queue(&queue).await?;
+        let name = topology::work_queue(&queue);
+        let consumer = consume.consumer(&name, shared.settings.worker.slots).await?;
+        let serving = Queue {
+            shared: Arc::clone(shared),
+            queue,
+            consumer,
+            dead: publish.publisher().await?,
+            stop: ended.clone(),
+            finished: finished.clone(),
+        };
+        queues.spawn(serving.run());
+    }
+    // Only now: a job that is released for this worker must find its queue.
+    shared.store.announce(&shared.registry.served()).await?;
+    ready();
+    let announcing = shared.clone();
+    let mut first_error = None;
+    let mut announce = tokio::time::interval(ANNOUNCE_EVERY);
+    announce.tick().await;
+    loop {
+        tokio::select! {
+            done = queues.join_next() => match done {
+                None => break,
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => {
+                    first_error.get_or_insert(error);
+                    ended.cancel();
+                }
+                Some(Err(_)) => {
+                    first_error.get_or_insert(Error::Panicked);
+                    ended.cancel();
+                }
+            },
+            _ = announce.tick() => {
+                if let Err(error) = announcing.store.announce(&announcing.registry.served()).await {
+                    tracing::debug!(%error, "announcing types");
+                }
+            }
+        }
+    }
+    first_error.map_or(Ok(()), Err)
+}
+
+struct Queue {
+    shared: Arc<Shared>,
+    queue: QueueName,
+    consumer: broker::Consumer,
+    dead: Publisher,
+    /// No further message is read.
+    stop: CancellationToken,
+    /// Nothing runs any more that could want to acknowledge.
+    finished: CancellationToken,
+}
+
+impl Queue {
+    async fn run(mut self) -> Result<(), Error> {
+        let (acks, settling) = mpsc::unbounded_channel();
+        let acker = self.consumer.acker();
+        let mut settler = tokio::spawn(settle(acker, settling));
+        let read = self.read(&acks).await;
+        drop(acks);
+        if read.is_ok() {
+            // Runs go on and acknowledge on this channel, until the worker has drained.
+            self.finished.cancelled().await;
+            // The task ends when the last delivery is settled.
+            if tokio::time::timeout(SETTLE, &mut settler).await.is_err() {
+                tracing::debug!(queue = %self.queue, "a delivery was not settled: it comes again");
+            }
+        }
+        settler.abort();
+        self.consumer.close().await;
+        read
+    }
+
+    async fn read(&mut self, acks: &mpsc::UnboundedSender<Settle>) -> Result<(), Error> {
+        let slots = usize::from(self.shared.settings.worker.slots);
+        loop {
+            let chunk = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(()),
+                chunk = self.consumer.next_chunk(slots) => chunk?,
+            };
+            let mut waiting = chunk.into_iter().peekable();
+            while waiting.peek().is_some() {
+                let taken = tokio::select! {
+                    taken = self.take(&mut waiting, acks) => taken,
+                    () = self.stop.cancelled() => return Ok(()),
+                };
+                let gate = tokio::select! {
+                    gate = Gate::share(&self.shared) => gate,
+                    () = self.stop.cancelled() => return Ok(()),
+                };
+                claim(&self.shared, taken, gate, &self.stop).await;
+            }
+        }
+    }
+
+    /// Takes as many deliveries as there are free slots, at least one.
+    async fn take(
+        &self,
+        waiting: &mut std::iter::Peekable<std::vec::IntoIter<Delivery>>,
+        acks: &mpsc::UnboundedSender<Settle>,
+    ) -> Vec<crate::claims::Candidate> {
+        let mut taken = Vec::new();
+        while waiting.peek().is_some() {
+            let slots = Arc::clone(&self.shared.slots);
+            let permit = if taken.is_empty() {
+                slots.acquire_owned().await
+            } else {
+                match slots.try_acquire_owned() {
+                    Ok(permit) => Ok(permit),
+                    Err(_) => break,
+                }
+            };
+            // The semaphore is never closed.
+            let (Ok(permit), Some(delivery)) = (permit, waiting.next()) else { break };
+            let receipt = Receipt { tag: delivery.tag, acks: acks.clone() };
+            taken.extend(
+                decode(&self.shared, &self.queue, delivery, receipt, permit, &self.dead).await,
+            );
+        }
+        taken
+    }
+}
+
+/// Acknowledges and gives back, what waits in one write.
+async fn settle(
+    acker: Acker,
+    mut waiting: mpsc::UnboundedReceiver<Settle>,
+) -> Result<(), broker::Error> {
+    let mut taken = Vec::new();
+    while waiting.recv_many(&mut taken, 256).await > 0 {
+        let mut tags = Vec::with_capacity(taken.len());
+        let mut back = Vec::new();
+        for settle in taken.drain(..) {
+            match settle {
+                Settle::Ack(tag) => tags.push(tag),
+                Settle::GiveBack(tag) => back.push(tag),
+            }
+        }
+        acker.ack(&tags).await?;
+        for tag in back {
+            acker.give_back(tag).await?;
+        }
+    }
+    Ok(())
+}

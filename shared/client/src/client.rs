@@ -1,0 +1,197 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use job::Origin;
+use protocol::Answer;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::inbox::{Inbox, Progress};
+use crate::journal::{Appended, Journal};
+use crate::link::{Link, Outgoing, Send};
+use crate::{Error, Settings, Submission};
+
+/// Submits, asks and listens for one client. Clones share journal and connection.
+///
+/// The connection is kept in the background, made anew when it fails, and needs not be there when
+/// something is submitted.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) settings: Settings,
+    pub(crate) name: String,
+    pub(crate) origin: Origin,
+    pub(crate) journal: Journal,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) sender: mpsc::Sender<Send>,
+    pub(crate) refused: watch::Receiver<Option<String>>,
+    stop: CancellationToken,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Sends that may wait for the connection; beyond it `submit` waits, with its entry on disk.
+const WAITING_MAX: usize = 4096;
+
+impl Client {
+    /// Opens the journal and starts to connect.
+    ///
+    /// # Errors
+    /// [`Error::Journal`], or settings that cannot be. A broker that is away is no error.
+    pub fn open(settings: Settings) -> Result<Self, Error> {
+        let name = settings.amqp.user()?;
+        job::ClientName::parse(&name)?;
+        let journal = Journal::open(&settings.client.journal, &name)?;
+        let origin = crate::origin::find(&settings.client.origin)?;
+        let inbox = Arc::new(Inbox::new(journal.clone()));
+        let (sender, waiting) = mpsc::channel(WAITING_MAX);
+        let (refused_sender, refused) = watch::channel(None);
+        let stop = CancellationToken::new();
+        let link = Link {
+            settings: settings.clone(),
+            client: name.clone(),
+            origin: origin.clone(),
+            inbox: Arc::clone(&inbox),
+            waiting,
+            refused: refused_sender,
+            stop: stop.clone(),
+        };
+        tokio::spawn(link.run());
+        let inner = Inner { settings, name, origin, journal, inbox, sender, refused, stop };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The client's name: the user of the connection.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Journal {
+        &self.inner.journal
+    }
+
+    /// Submits a job. When this returns, identifier and job are on disk; they are sent until a
+    /// receipt or a refusal arrives, by this process or by one that recovers the journal.
+    ///
+    /// # Errors
+    /// Nothing was written and nothing will be sent.
+    ///
+    /// # Cancel safety
+    /// The job may be on disk or not; [`Self::recover`] sends what is.
+    pub async fn submit(&self, submission: Submission) -> Result<Submitted, Error> {
+        let mut submitted = self.submit_many(vec![submission]).await?;
+        submitted.pop().ok_or(Error::Closed)
+    }
+
+    /// Submits many jobs with one sync of the disk.
+    ///
+    /// # Errors
+    /// Nothing was written and nothing will be sent.
+    pub async fn submit_many(&self, submissions: Vec<Submission>) -> Result<Vec<Submitted>, Error> {
+        let mut entries = Vec::with_capacity(submissions.len());
+        for mut submission in submissions {
+            let job_id = submission.take_id(&self.inner.origin)?.as_str().to_owned();
+            entries.push(Appended { job_id, submission });
+        }
+        self.inner.journal.append(entries.clone()).await?;
+        let mut submitted = Vec::with_capacity(entries.len());
+        for Appended { job_id, submission } in entries {
+            let outgoing = Outgoing {
+                job_id,
+                job_type: submission.job_type,
+                body: submission.body,
+                options: submission.options,
+            };
+            submitted.push(self.send(outgoing).await?);
+        }
+        Ok(submitted)
+    }
+
+    /// Hands a journaled submission to the connection.
+    pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Submitted, Error> {
+        let job_id = outgoing.job_id.clone();
+        let progress = self.inner.inbox.expect_receipt(&job_id);
+        let submitted = Submitted { job_id, progress, refused: self.inner.refused.clone() };
+        // A connection that is refused for good takes nothing; the entry stays in the journal.
+        if self.inner.sender.send(Send::Submission(Box::new(outgoing))).await.is_err() {
+            tracing::debug!(job_id = submitted.job_id, "kept in the journal");
+        }
+        Ok(submitted)
+    }
+
+    /// The changes that are pushed to this process's own queue, from now on.
+    pub fn events(&self) -> broadcast::Receiver<Answer> {
+        self.inner.inbox.events()
+    }
+
+    /// Why RabbitMQ refuses this client for good, if it does.
+    pub fn refused(&self) -> Option<String> {
+        self.inner.refused.borrow().clone()
+    }
+
+    pub(crate) fn answer_timeout(&self) -> Duration {
+        Duration::from_millis(self.inner.settings.client.answer_timeout_ms)
+    }
+}
+
+/// A submission that is on disk.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    job_id: String,
+    progress: watch::Receiver<Progress>,
+    refused: watch::Receiver<Option<String>>,
+}
+
+impl Submitted {
+    /// The identifier.
+    pub fn job_id(&self) -> &str {
+        &self.job_id
+    }
+
+    /// Waits until the broker has it, for as long as it takes.
+    ///
+    /// # Errors
+    /// [`Error::Answered`] if it was refused; [`Error::Refused`] if RabbitMQ refuses the client.
+    pub async fn confirmed(&self) -> Result<(), Error> {
+        match self.wait(|progress| !matches!(progress, Progress::Journaled)).await? {
+            Progress::Refused(answer) => Err(Error::Answered(answer)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for the receipt, for as long as it takes.
+    ///
+    /// # Errors
+    /// [`Error::Answered`] if it was refused; [`Error::Refused`] if RabbitMQ refuses the client.
+    pub async fn accepted(&self) -> Result<Answer, Error> {
+        let settled = |p: &Progress| matches!(p, Progress::Accepted(_) | Progress::Refused(_));
+        match self.wait(settled).await? {
+            Progress::Accepted(receipt) => Ok(*receipt),
+            Progress::Refused(answer) => Err(Error::Answered(answer)),
+            Progress::Journaled | Progress::Confirmed => Err(Error::Closed),
+        }
+    }
+
+    async fn wait(&self, until: impl Fn(&Progress) -> bool) -> Result<Progress, Error> {
+        let (mut progress, mut refused) = (self.progress.clone(), self.refused.clone());
+        tokio::select! {
+            biased;
+            progress = progress.wait_for(until) => {
+                progress.map(|progress| progress.clone()).map_err(|_| Error::Closed)
+            }
+            refused = refused.wait_for(Option::is_some) => match refused {
+                Ok(why) => Err(Error::Refused(why.clone().unwrap_or_default())),
+                Err(_) => Err(Error::Closed),
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What comes back: receipts, refusals, events and answers, each to whoever waits for it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use broker::Delivery;
+use protocol::{Answer, AnswerWord, Kind};
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::journal::{Journal, Mark, Standing};
+
+/// How far a submission has come.
+#[derive(Debug, Clone)]
+pub(crate) enum Progress {
+    Journaled,
+    Confirmed,
+    Accepted(Box<Answer>),
+    Refused(Box<Answer>),
+}
+
+/// Who waits for what.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) journal: Journal,
+    submissions: Mutex<HashMap<String, watch::Sender<Progress>>>,
+    questions: Mutex<HashMap<String, mpsc::UnboundedSender<Answer>>>,
+    events: broadcast::Sender<Answer>,
+}
+
+/// Events that a slow listener may be behind.
+const EVENTS_BEHIND_MAX: usize = 4096;
+
+impl Inbox {
+    pub(crate) fn new(journal: Journal) -> Self {
+        Self {
+            journal,
+            submissions: Mutex::default(),
+            questions: Mutex::default(),
+            events: broadcast::channel(EVENTS_BEHIND_MAX).0,
+        }
+    }
+
+    /// Waits for a submission's receipt.
+    pub(crate) fn expect_receipt(&self, job_id: &str) -> watch::Receiver<Progress> {
+        lock(&self.submissions)
+            .entry(job_id.to_owned())
+            .or_insert_with(|| watch::channel(Progress::Journaled).0)
+            .subscribe()
+    }
+
+    /// Waits for the answers to a question.
+    pub(crate) fn expect_answers(&self, correlation_id: &str) -> mpsc::UnboundedReceiver<Answer> {
+        let (sender, answers) = mpsc::unbounded_channel();
+        lock(&self.questions).insert(correlation_id.to_owned(), sender);
+        answers
+    }
+
+    pub(crate) fn forget_question(&self, correlation_id: &str) {
+        lock(&self.questions).remove(correlation_id);
+    }
+
+    /// Whether somebody still waits for the answers to a question.
+    pub(crate) fn is_asking(&self, correlation_id: &str) -> bool {
+        lock(&self.questions).contains_key(correlation_id)
+    }
+
+    pub(crate) fn events(&self) -> broadcast::Receiver<Answer> {
+        self.events.subscribe()
+    }
+
+    /// Whether a submission still has neither receipt nor refusal.
+    pub(crate) fn is_open(&self, job_id: &str) -> bool {
+        lock(&self.submissions).contains_key(job_id)
+    }
+
+    /// The broker has confirmed a submission.
+    pub(crate) fn confirmed(&self, job_id: &str) {
+        if let Some(progress) = lock(&self.submissions).get(job_id) {
+            progress.send_replace(Progress::Confirmed);
+        }
+        self.journal.mark(Mark {
+            job_id: job_id.to_owned(),
+            standing: Standing::Confirmed,
+            ticket: None,
+            outcome: None,
+        });
+    }
+
+    /// Routes a message. What cannot be read is somebody else's, and said.
+    pub(crate) fn receive(&self, delivery: &Delivery) {
+        let properties = &delivery.properties;
+        let Ok(answer) = serde_json::from_slice::<Answer>(&delivery.body) else {
+            tracing::warn!(kind = ?properties.kind, "a message that is no answer was passed over");
+            return;
+        };
+        let question = properties
+            .correlation_id
+            .as_ref()
+            .and_then(|id| lock(&self.questions).get(id).cloned());
+        if let Some(question) = question {
+            self.note(&answer);
+            // Who asked may have stopped waiting.
+            question.send(answer).ok();
+            return;
+        }
+        match Kind::of(properties) {
+            Some(Kind::Receipt) => self.settle(answer, Progress::Accepted),
+            Some(Kind::Refusal) => self.settle(answer, Progress::Refused),
+            Some(Kind::Event) => {
+                self.note(&answer);
+                // Nobody may be listening.
+                self.events.send(answer).ok();
+            }
+            Some(Kind::Status) | None => {}
+        }
+    }
+
+    fn settle(&self, answer: Answer, progress: fn(Box<Answer>) -> Progress) {
+        self.note(&answer);
+        let Some(job_id) = answer.job_id.clone() else { return };
+        if let Some(waiting) = lock(&self.submissions).remove(&job_id) {
+            waiting.send_replace(progress(Box::new(answer)));
+        }
+    }
+
+    /// Notes in the journal what an answer says of a job.
+    pub(crate) fn note(&self, answer: &Answer) {
+        let Some(job_id) = answer.job_id.clone() else { return };
+        let standing = match answer.answer {
+            AnswerWord::Found if answer.done == Some(true) => Standing::Done,
+            AnswerWord::Found => Standing::Accepted,
+            AnswerWord::Refused | AnswerWord::Voided | AnswerWord::Forgotten => {
+                // A refusal that may pass ends nothing.
+                if answer.retryable == Some(true) {
+                    return;
+                }
+                Standing::Refused
+            }
+            AnswerWord::Unknown | AnswerWord::Unavailable | AnswerWord::Pending => return,
+        };
+        self.journal.mark(Mark {
+            job_id,
+            standing,
+            ticket: answer.ticket.clone(),
+            outcome: answer.state.clone().or_else(|| answer.code.clone()),
+        });
+    }
+
+    /// What was learnt by asking settles a submission as well as a receipt would.
+    pub(crate) fn learnt(&self, answer: &Answer) {
+        match answer.answer {
+            AnswerWord::Found => self.settle(answer.clone(), Progress::Accepted),
+            AnswerWord::Refused | AnswerWord::Voided | AnswerWord::Forgotten => {
+                self.settle(answer.clone(), Progress::Refused);
+            }
+            AnswerWord::Unknown | AnswerWord::Unavailable | AnswerWord::Pending => {}
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,253 @@
+//! The background task that keeps the connection: sends, sends again, receives.
+//!
+//! A submission is sent until a receipt or a refusal arrives; the broker's confirm alone does not
+//! end that. A question is sent once for each connection, until its asker stops waiting.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Backoff, Connection, Outcome, Publication, Publisher, Retry, topology};
+use job::Origin;
+use protocol::Properties;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::inbox::Inbox;
+use crate::submission::{Options, properties};
+
+/// Messages handed to the publisher together.
+const CHUNK: usize = 256;
+/// Deliveries that may be unacknowledged.
+const PREFETCH: u16 = 1000;
+/// Submissions are looked through for those without a receipt so often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What is to be sent.
+#[derive(Debug)]
+pub(crate) enum Send {
+    Submission(Box<Outgoing>),
+    Question { verb: &'static str, correlation_id: String, body: Vec<u8> },
+}
+
+/// A submission without a receipt.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    pub(crate) job_id: String,
+    pub(crate) job_type: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) options: Options,
+}
+
+pub(crate) struct Link {
+    pub(crate) settings: crate::Settings,
+    pub(crate) client: String,
+    pub(crate) origin: Origin,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) waiting: mpsc::Receiver<Send>,
+    /// Why no connection will ever be made.
+    pub(crate) refused: watch::Sender<Option<String>>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// What is not settled, across connections.
+#[derive(Default)]
+struct Open {
+    submissions: HashMap<String, (Outgoing, Option<Instant>)>,
+    questions: HashMap<String, (&'static str, Vec<u8>)>,
+}
+
+impl Link {
+    pub(crate) async fn run(mut self) {
+        let mut open = Open::default();
+        let mut backoff = Backoff::default();
+        let stop = self.stop.clone();
+        loop {
+            let session = tokio::select! {
+                session = self.session(&mut open, &mut backoff) => session,
+                () = stop.cancelled() => return,
+            };
+            let error = match session {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+            if !error.is_transient() {
+                let said = chain(&error);
+                tracing::error!(error = %said, "RabbitMQ refuses this client");
+                self.refused.send_replace(Some(said));
+                return;
+            }
+            if backoff.failed("the client's connection", &chain(&error), &stop).await == Retry::Stop
+            {
+                return;
+            }
+        }
+    }
+
+    /// One connection: ends well when no client is left.
+    async fn session(
+        &mut self,
+        open: &mut Open,
+        backoff: &mut Backoff,
+    ) -> Result<(), broker::Error> {
+        let amqp = &self.settings.amqp;
+        let consume = Connection::open(amqp, "counterfoil client").await?;
+        let publish = Connection::open(amqp, "counterfoil client, publishing").await?;
+        let queue = format!("reply.{}.{}", self.client, uuid::Uuid::new_v4().simple());
+        consume.declare_inbox(&queue).await?;
+        let mut consumer = consume.consumer(&queue, PREFETCH).await?;
+        let acker = consumer.acker();
+        let publisher = publish.publisher().await?;
+        backoff.succeeded("the client is connected");
+
+        // Everything that is open is sent again: nobody knows what became of it.
+        for (_, sent_at) in open.submissions.values_mut() {
+            *sent_at = None;
+        }
+        let mut messages = Vec::new();
+        for (id, (verb, body)) in &open.questions {
+            messages.push(self.question(&queue, id, verb, body.clone()));
+        }
+        publisher.begin(messages).await?;
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut taken = Vec::with_capacity(CHUNK);
+        loop {
+            tokio::select! {
+                count = self.waiting.recv_many(&mut taken, CHUNK) => {
+                    if count == 0 {
+                        consume.close().await;
+                        publish.close().await;
+                        return Ok(());
+                    }
+                    self.send(&publisher, &queue, open, &mut taken).await?;
+                }
+                chunk = consumer.next_chunk(CHUNK) => {
+                    let chunk = chunk?;
+                    let tags: Vec<u64> = chunk.iter().map(|delivery| delivery.tag).collect();
+                    for delivery in &chunk {
+                        self.inbox.receive(delivery);
+                    }
+                    acker.ack(&tags).await?;
+                }
+                _ = look.tick() => self.send_again(&publisher, &queue, open).await?,
+                () = publish.failed() => return Err(broker::Error::Gone),
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        publisher: &Publisher,
+        queue: &str,
+        open: &mut Open,
+        taken: &mut Vec<Send>,
+    ) -> Result<(), broker::Error> {
+        let mut messages = Vec::with_capacity(taken.len());
+        for send in taken.drain(..) {
+            match send {
+                Send::Submission(outgoing) => {
+                    messages.push(self.submission(queue, &outgoing));
+                    let sent_at = Some(Instant::now());
+                    open.submissions.insert(outgoing.job_id.clone(), (*outgoing, sent_at));
+                }
+                Send::Question { verb, correlation_id, body } => {
+                    messages.push(self.question(queue, &correlation_id, verb, body.clone()));
+                    open.questions.insert(correlation_id, (verb, body));
+                }
+            }
+        }
+        self.publish(publisher, messages).await
+    }
+
+    /// Sends what has waited too long for its receipt, and forgets what is settled.
+    async fn send_again(
+        &self,
+        publisher: &Publisher,
+        queue: &str,
+        open: &mut Open,
+    ) -> Result<(), broker::Error> {
+        open.submissions.retain(|job_id, _| self.inbox.is_open(job_id));
+        open.questions.retain(|id, _| self.inbox.is_asking(id));
+        let after = Duration::from_millis(self.settings.client.resend_after_ms);
+        let mut messages = Vec::new();
+        for (outgoing, sent_at) in open.submissions.values_mut() {
+            if messages.len() < CHUNK && sent_at.is_none_or(|at| at.elapsed() >= after) {
+                messages.push(self.submission(queue, outgoing));
+                *sent_at = Some(Instant::now());
+            }
+        }
+        self.publish(publisher, messages).await
+    }
+
+    /// Publishes, and notes confirms as they come. A message that is refused (a full queue) or lost
+    /// stays open and is sent again.
+    async fn publish(
+        &self,
+        publisher: &Publisher,
+        messages: Vec<Publication>,
+    ) -> Result<(), broker::Error> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<Option<String>> = messages
+            .iter()
+            .map(|message| {
+                let id = message.properties.message_id.clone();
+                id.filter(|_| message.exchange == topology::SUBMIT)
+            })
+            .collect();
+        let outcomes = publisher.begin(messages).await?;
+        let inbox = Arc::clone(&self.inbox);
+        tokio::spawn(async move {
+            let Ok(outcomes) = outcomes.await else { return };
+            for (id, outcome) in ids.into_iter().zip(outcomes) {
+                match (id, outcome) {
+                    (Some(id), Outcome::Confirmed) => inbox.confirmed(&id),
+                    (_, Outcome::Confirmed) => {}
+                    (id, outcome) => tracing::debug!(?id, ?outcome, "not confirmed"),
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn submission(&self, queue: &str, outgoing: &Outgoing) -> Publication {
+        let Outgoing { job_id, job_type, body, options } = outgoing;
+        Publication {
+            exchange: topology::SUBMIT,
+            routing_key: job_type.clone(),
+            mandatory: true,
+            properties: properties(options, job_id, &self.client, queue, &self.origin),
+            body: body.clone(),
+        }
+    }
+
+    fn question(&self, queue: &str, id: &str, verb: &str, body: Vec<u8>) -> Publication {
+        Publication {
+            exchange: topology::REQUEST,
+            routing_key: verb.to_owned(),
+            mandatory: true,
+            properties: Properties {
+                persistent: true,
+                content_type: Some("application/json".to_owned()),
+                user_id: Some(self.client.clone()),
+                reply_to: Some(queue.to_owned()),
+                correlation_id: Some(id.to_owned()),
+                ..Properties::default()
+            },
+            body,
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

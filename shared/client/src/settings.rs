@@ -1,0 +1,26 @@
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// What a client needs.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Settings {
+    /// How to reach RabbitMQ; the user is the client's name.
+    pub amqp: broker::Settings,
+    /// Journal and patience.
+    pub client: ClientSettings,
+}
+
+/// The section `[client]`; `config/default.toml` is its reference.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientSettings {
+    /// The journal's file. Several processes of one machine may share it.
+    pub journal: PathBuf,
+    /// `ip` (this machine's address, or its name if it has none), or a label.
+    pub origin: String,
+    /// A submission without a receipt is sent again after so long.
+    pub resend_after_ms: u64,
+    /// How long an answer is waited for.
+    pub answer_timeout_ms: u64,
+}

@@ -1,0 +1,101 @@
+use job::{JobId, JobType, Origin};
+use protocol::{HeaderValue, Properties, headers};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// A job that is to be submitted: type, body, and what else is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submission {
+    pub(crate) job_type: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) job_id: Option<String>,
+    pub(crate) options: Options,
+}
+
+/// Everything beside type, body and id; kept in the journal as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Options {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content_type: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+impl Submission {
+    /// A job of a type, with a body.
+    pub fn new(job_type: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+        Self {
+            job_type: job_type.into(),
+            body: body.into(),
+            job_id: None,
+            options: Options::default(),
+        }
+    }
+
+    /// An identifier of your own; made for you otherwise.
+    #[must_use]
+    pub fn job_id(mut self, id: impl Into<String>) -> Self {
+        self.job_id = Some(id.into());
+        self
+    }
+
+    /// MIME type of the body.
+    #[must_use]
+    pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
+        self.options.content_type = Some(content_type.into());
+        self
+    }
+
+    /// Which changes to push: states, `terminal`, `stage`, `progress`, `*`, comma-separated.
+    #[must_use]
+    pub fn notify(self, changes: impl Into<String>) -> Self {
+        self.header(headers::NOTIFY, changes)
+    }
+
+    /// The queue that changes are pushed to, `reply.<client>.…`; this process's inbox otherwise.
+    #[must_use]
+    pub fn notify_to(self, queue: impl Into<String>) -> Self {
+        self.header(headers::NOTIFY_TO, queue)
+    }
+
+    /// Any other header of the protocol, e.g. `job-timeout-ms`.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.options.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// The job's identifier: the one that was set, or a new one.
+    pub(crate) fn take_id(&mut self, origin: &Origin) -> Result<JobId, Error> {
+        JobType::parse(&self.job_type)?;
+        match self.job_id.take() {
+            Some(id) => Ok(JobId::parse(&id)?),
+            None => Ok(origin.job_id(uuid::Uuid::now_v7())),
+        }
+    }
+}
+
+/// The AMQP properties of a submission.
+pub(crate) fn properties(
+    options: &Options,
+    job_id: &str,
+    client: &str,
+    inbox: &str,
+    origin: &Origin,
+) -> Properties {
+    let mut properties = Properties {
+        persistent: true,
+        content_type: options.content_type.clone(),
+        message_id: Some(job_id.to_owned()),
+        user_id: Some(client.to_owned()),
+        reply_to: Some(inbox.to_owned()),
+        ..Properties::default()
+    };
+    for (name, value) in &options.headers {
+        properties.headers.push(name.clone(), HeaderValue::Text(value.clone()));
+    }
+    properties.headers.push_text(headers::ORIGIN, origin.to_string());
+    properties
+}

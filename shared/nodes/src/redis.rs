@@ -1,0 +1,121 @@
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use crate::{Error, find_program, ports, spawn, terminate, wait_until};
+
+/// When Redis writes what it acknowledges to disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before it acknowledges.
+    Always,
+    /// Once a second.
+    Everysec,
+}
+
+/// A private Redis.
+#[derive(Debug)]
+pub struct Redis {
+    child: Child,
+    port: u16,
+    directory: PathBuf,
+    fsync: Fsync,
+}
+
+const STARTS_WITHIN: Duration = Duration::from_secs(20);
+
+impl Redis {
+    /// Starts Redis on a port, with its data in a directory.
+    ///
+    /// # Errors
+    /// It is not installed, or did not come up.
+    pub fn start(directory: &Path, port: u16, fsync: Fsync) -> Result<Self, Error> {
+        std::fs::create_dir_all(directory)
+            .map_err(Error::system(directory.display().to_string()))?;
+        let child = start(directory, port, fsync)?;
+        Ok(Self { child, port, directory: directory.to_owned(), fsync })
+    }
+
+    /// Where it is reached.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it at once, as a crash would, and waits until it is gone.
+    pub fn kill(&mut self) {
+        // A child that has ended already cannot be killed again.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+
+    /// Starts it again, with the data that it had.
+    ///
+    /// # Errors
+    /// It did not come up.
+    pub fn start_again(&mut self) -> Result<(), Error> {
+        self.child = start(&self.directory, self.port, self.fsync)?;
+        Ok(())
+    }
+
+    /// Ends it in an orderly way.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    /// Leaves it running, for others to end.
+    pub(crate) fn leave(self) -> u32 {
+        let pid = self.child.id();
+        std::mem::forget(self);
+        pid
+    }
+
+    fn end(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            terminate(self.child.id());
+            self.child.wait().ok();
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn start(directory: &Path, port: u16, fsync: Fsync) -> Result<Child, Error> {
+    let program = find_program(&[], "redis-server").ok_or(Error::NotInstalled {
+        program: "redis-server",
+        package: "redis-server",
+        brew: "redis",
+        variable: "COUNTERFOIL_REDIS_URL",
+    })?;
+    let log = directory.join("redis.log");
+    let fsync = match fsync {
+        Fsync::Always => "always",
+        Fsync::Everysec => "everysec",
+    };
+    let mut child = spawn(
+        Command::new(program)
+            .args(["--port", &port.to_string()])
+            .args(["--bind", "127.0.0.1"])
+            .arg("--dir")
+            .arg(directory)
+            .args(["--save", "", "--appendonly", "yes", "--appendfsync", fsync])
+            .args(["--maxmemory-policy", "noeviction"]),
+        &log,
+    )?;
+    let ready =
+        wait_until(STARTS_WITHIN, || ports::is_open(port) || !matches!(child.try_wait(), Ok(None)));
+    if ready && ports::is_open(port) {
+        Ok(child)
+    } else {
+        child.kill().ok();
+        Err(Error::NotReady { program: "redis-server", log: log.display().to_string() })
+    }
+}
