@@ -30,6 +30,8 @@ pub struct Nodes {
 
 /// The administrator of the shared node.
 pub const ADMINISTRATOR: &str = "admin";
+/// Users of the shared node who have no right but those that a test gives them.
+pub const USERS: [&str; 4] = ["server", "shop", "till", "bad.name"];
 /// Every user's password on private nodes.
 pub const PASSWORD: &str = "secret";
 
@@ -77,9 +79,14 @@ fn start(directory: &Path) -> Result<Nodes, Error> {
         std::fs::remove_dir_all(directory.join(folder)).ok();
     }
     let free = ports::free(2)?;
-    let administrator =
-        User { name: ADMINISTRATOR.to_owned(), password: PASSWORD.to_owned(), administrator: true };
-    let definitions = Definitions { users: vec![administrator] };
+    let user = |name: &str, administrator| User {
+        name: name.to_owned(),
+        password: PASSWORD.to_owned(),
+        administrator,
+    };
+    let users = USERS.map(|name| user(name, false)).into_iter();
+    let users = users.chain([user(ADMINISTRATOR, true)]).collect();
+    let definitions = Definitions { users };
     let redis = Redis::start(&directory.join("redis"), free[0], Fsync::Everysec)?;
     let rabbitmq = RabbitMq::start(&directory.join("rabbitmq"), free[1], &definitions, true)?;
     let management_port = rabbitmq.management_port();

@@ -1,0 +1,254 @@
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use anyhow::Context as _;
+use nodes::shared::{Nodes, PASSWORD, USERS, acquire};
+use serde::Deserialize;
+use server::Server;
+use store::{JobName, Record, Store};
+use worker::Worker;
+
+use crate::management::request;
+use crate::process::workspace;
+use crate::raw::Raw;
+
+/// Every section of the settings.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Settings {
+    /// How to reach RabbitMQ.
+    pub amqp: broker::Settings,
+    /// How to reach Redis.
+    pub redis: store::Settings,
+    /// The server.
+    pub server: server::Settings,
+    /// The worker.
+    pub worker: worker::WorkerSettings,
+    /// The client.
+    pub client: client::ClientSettings,
+}
+
+/// A virtual host and a key prefix of a test's own, on the shared nodes.
+pub struct World {
+    /// The virtual host, and the prefix.
+    pub name: String,
+    /// The settings that everything in it starts with.
+    pub settings: Settings,
+    /// A folder of its own.
+    pub directory: PathBuf,
+    nodes: &'static Nodes,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The nodes of this process's run. The lock is held until the process ends.
+fn shared_nodes() -> anyhow::Result<&'static Nodes> {
+    static NODES: OnceLock<Result<(Nodes, File), String>> = OnceLock::new();
+    let started = NODES.get_or_init(|| {
+        acquire(&workspace().join("target/nodes")).map_err(|error| format!("{error:#}"))
+    });
+    match started {
+        Ok((nodes, _)) => Ok(nodes),
+        Err(error) => anyhow::bail!("private nodes: {error}"),
+    }
+}
+
+impl World {
+    /// An empty world.
+    ///
+    /// # Errors
+    /// The nodes cannot be started or asked.
+    pub async fn new() -> anyhow::Result<Self> {
+        static LOGGING: OnceLock<()> = OnceLock::new();
+        LOGGING.get_or_init(|| {
+            let filter = tracing_subscriber::EnvFilter::new("error");
+            tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().init();
+        });
+        tokio::task::spawn_blocking(Self::make).await?
+    }
+
+    fn make() -> anyhow::Result<Self> {
+        let nodes = shared_nodes()?;
+        let name = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+        request(nodes, "PUT", &format!("/api/vhosts/{name}"), "")?;
+        for user in USERS {
+            let all = r#"{"configure":".*","write":".*","read":".*"}"#;
+            request(nodes, "PUT", &format!("/api/permissions/{name}/{user}"), all)?;
+        }
+        let directory = workspace().join("target/worlds").join(&name);
+        std::fs::create_dir_all(&directory)?;
+        let mut settings: Settings = settings::load_with(None, []).context("default settings")?;
+        settings.amqp.url = url(nodes, "server", &name);
+        settings.redis.url = format!("redis://127.0.0.1:{}/0", nodes.redis_port);
+        settings.redis.prefix.clone_from(&name);
+        settings.client.journal = directory.join("journal.db");
+        // Failures are to be seen soon.
+        settings.worker.lease_ms = 1500;
+        settings.worker.beat_ms = 250;
+        settings.worker.backoff_first_ms = 50;
+        settings.server.deliver_backoff_ms = 50;
+        settings.server.deliver_tries = 3;
+        settings.client.resend_after_ms = 2000;
+        Ok(Self { name, settings, directory, nodes })
+    }
+
+    /// The URL of a user in this world.
+    pub fn amqp_url(&self, user: &str) -> String {
+        url(self.nodes, user, &self.name)
+    }
+
+    /// The connection of a user in this world.
+    pub fn amqp(&self, user: &str) -> broker::Settings {
+        broker::Settings { url: self.amqp_url(user), ..self.settings.amqp.clone() }
+    }
+
+    /// The settings of a user's client, with a journal of its own.
+    pub fn client_settings(&self, user: &str) -> client::Settings {
+        let journal = self.directory.join(format!("{user}.db"));
+        let client = client::ClientSettings { journal, ..self.settings.client.clone() };
+        client::Settings { amqp: self.amqp(user), client }
+    }
+
+    /// A client of a user.
+    ///
+    /// # Errors
+    /// Its journal cannot be opened.
+    pub fn client(&self, user: &str) -> anyhow::Result<client::Client> {
+        Ok(client::Client::open(self.client_settings(user))?)
+    }
+
+    /// A server with all roles, working.
+    ///
+    /// # Errors
+    /// It ended instead.
+    pub async fn server(&self) -> anyhow::Result<Server> {
+        self.server_with(|_| {}).await
+    }
+
+    /// A server with changed settings, working.
+    ///
+    /// # Errors
+    /// It ended instead.
+    pub async fn server_with(
+        &self,
+        change: impl FnOnce(&mut server::Settings),
+    ) -> anyhow::Result<Server> {
+        let mut settings = self.settings.server.clone();
+        change(&mut settings);
+        let mut server =
+            Server::start(settings, self.settings.amqp.clone(), self.settings.redis.clone());
+        crate::within("the server works", server.ready()).await??;
+        Ok(server)
+    }
+
+    /// The settings of a worker.
+    pub fn worker_settings(&self) -> worker::Settings {
+        worker::Settings {
+            amqp: self.settings.amqp.clone(),
+            redis: self.settings.redis.clone(),
+            worker: self.settings.worker.clone(),
+        }
+    }
+
+    /// A worker without handlers.
+    pub fn worker(&self) -> Worker {
+        Worker::new(self.worker_settings())
+    }
+
+    /// A worker with the demo types, working.
+    ///
+    /// # Errors
+    /// It ended instead.
+    pub async fn demo_worker(&self) -> anyhow::Result<worker::Running> {
+        start(worker::demo::add(self.worker())?).await
+    }
+
+    /// The store of this world.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn store(&self) -> anyhow::Result<Store> {
+        Ok(Store::connect(self.settings.redis.clone()).await?)
+    }
+
+    /// The record of a job.
+    ///
+    /// # Errors
+    /// Redis cannot be reached, or a name is none.
+    pub async fn record(&self, user: &str, job_id: &str) -> anyhow::Result<Option<Record>> {
+        let name =
+            JobName { client: job::ClientName::parse(user)?, job_id: job::JobId::parse(job_id)? };
+        Ok(self.store().await?.read_one(&name).await?)
+    }
+
+    /// A raw AMQP client.
+    ///
+    /// # Errors
+    /// RabbitMQ cannot be reached.
+    pub async fn raw(&self, user: &str) -> anyhow::Result<Raw> {
+        Raw::connect(self.amqp(user), user).await
+    }
+
+    /// Environment variables with which a process of the program joins this world as a user.
+    pub fn environment(&self, user: &str) -> Vec<(String, String)> {
+        let redis = &self.settings.redis;
+        [
+            ("COUNTERFOIL_AMQP_URL", self.amqp_url(user)),
+            ("COUNTERFOIL_REDIS_URL", redis.url.clone()),
+            ("COUNTERFOIL_REDIS_PREFIX", redis.prefix.clone()),
+            ("COUNTERFOIL_WORKER_LEASE_MS", self.settings.worker.lease_ms.to_string()),
+            ("COUNTERFOIL_WORKER_BEAT_MS", self.settings.worker.beat_ms.to_string()),
+            (
+                "COUNTERFOIL_CLIENT_JOURNAL",
+                self.directory.join(format!("{user}.db")).display().to_string(),
+            ),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+
+    /// Runs a command of `rabbitmqctl` on the shared node.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub async fn rabbitmqctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let (nodes, arguments) = (self.nodes, arguments.iter().map(|a| (*a).to_owned()));
+        let arguments: Vec<String> = arguments.collect();
+        let run = move || {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            nodes.control(&arguments)
+        };
+        Ok(tokio::task::spawn_blocking(run).await??)
+    }
+}
+
+/// Starts a worker and waits until it works.
+///
+/// # Errors
+/// It ended instead.
+pub async fn start(worker: Worker) -> anyhow::Result<worker::Running> {
+    let mut running = worker.start();
+    crate::within("the worker works", running.ready()).await??;
+    Ok(running)
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // The folder of a failed test stays for whoever looks into it.
+        if !std::thread::panicking() {
+            std::fs::remove_dir_all(&self.directory).ok();
+        }
+        if let Err(error) = request(self.nodes, "DELETE", &format!("/api/vhosts/{}", self.name), "")
+        {
+            eprintln!("virtual host {} stays behind: {error}", self.name);
+        }
+    }
+}
+
+fn url(nodes: &Nodes, user: &str, vhost: &str) -> String {
+    format!("amqp://{user}:{PASSWORD}@127.0.0.1:{}/{vhost}", nodes.amqp_port)
+}
