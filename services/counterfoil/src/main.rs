@@ -1,1 +1,39 @@
-fn main() {}
+//! The counterfoil command: reads its arguments, does one thing, says how it went by its exit
+//! status.
+
+mod cli;
+mod exit;
+mod output;
+mod settings;
+mod signal;
+
+mod ask;
+mod dev;
+mod journal;
+mod key;
+mod recover;
+mod serve;
+mod submit;
+
+use clap::Parser as _;
+
+use crate::cli::{Arguments, Command};
+use crate::exit::Exit;
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    let arguments = Arguments::parse();
+    let done = match &arguments.command {
+        Command::Dev(dev) => dev::run(&arguments, dev).await,
+        Command::Server(server) => serve::server(&arguments, server).await,
+        Command::Worker => serve::worker(&arguments).await,
+        Command::Submit(submit) => submit::run(&arguments, submit).await,
+        Command::Status(status) => ask::status(&arguments, status).await,
+        Command::Watch(watch) => ask::watch(&arguments, watch).await,
+        Command::Cancel(cancel) => ask::cancel(&arguments, cancel).await,
+        Command::Recover => recover::run(&arguments).await,
+        Command::Journal(journal) => journal::run(&arguments, journal),
+        Command::Key(key) => key::run(&arguments, key),
+    };
+    exit::code(done.unwrap_or_else(Exit::from))
+}

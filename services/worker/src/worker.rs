@@ -120,6 +120,12 @@ impl Running {
         self.ready.wait_for(|ready| *ready).await.map(drop)
     }
 
+    /// Waits until the worker has ended by itself; [`Self::stop`] says why.
+    pub async fn ended(&mut self) {
+        // The sender goes with the task.
+        while self.ready.changed().await.is_ok() {}
+    }
+
     /// Drains and stops.
     ///
     /// # Errors

@@ -1,0 +1,85 @@
+//! `status`, `watch`, `cancel`.
+
+use std::time::Duration;
+
+use client::ask::Subject;
+use client::{Answer, Client};
+
+use crate::cli::{Arguments, Cancel, Status, Subject as Named, Watch};
+use crate::exit::Exit;
+use crate::output;
+use crate::settings::Settings;
+
+fn subject(named: &Named) -> Subject {
+    match &named.ticket {
+        Some(ticket) => Subject::Both(named.id.clone(), ticket.clone()),
+        None => Subject::guess(&named.id),
+    }
+}
+
+fn print(arguments: &Arguments, answer: &Answer) -> anyhow::Result<()> {
+    if arguments.json {
+        return output::json(answer);
+    }
+    output::answer(answer);
+    Ok(())
+}
+
+pub(crate) async fn status(arguments: &Arguments, options: &Status) -> anyhow::Result<Exit> {
+    let client = Client::open(Settings::for_client(arguments)?)?;
+    let subject = subject(&options.subject);
+    let mut answer = if options.wait {
+        client.wait(subject, Duration::from_secs(options.timeout), |_| {}).await?
+    } else {
+        client.history(subject).await?
+    };
+    if !options.history {
+        answer.history = None;
+    }
+    print(arguments, &answer)?;
+    if options.wait && answer.done == Some(false) {
+        return Ok(Exit::NoAnswer);
+    }
+    Ok(Exit::of(&answer))
+}
+
+/// Every change comes from the timeline, so none that happens between two looks is missed.
+pub(crate) async fn watch(arguments: &Arguments, options: &Watch) -> anyhow::Result<Exit> {
+    let client = Client::open(Settings::for_client(arguments)?)?;
+    let limit = Duration::from_secs(options.timeout);
+    let mut seen = 0;
+    let changed = |answer: &Answer| {
+        for entry in answer.history.iter().flatten().filter(|entry| entry.revision > seen) {
+            if arguments.json {
+                // A history entry always has a JSON form.
+                output::json(entry).ok();
+            } else {
+                let detail = entry.detail.as_deref().unwrap_or_default();
+                let text = format!(
+                    "{}  {:>3}  {:<12} {:<11} {detail}",
+                    entry.at, entry.revision, entry.event, entry.state
+                );
+                output::line(text.trim_end());
+            }
+        }
+        seen = answer.revision.unwrap_or(seen);
+    };
+    let answer = client.wait(subject(&options.subject), limit, changed).await?;
+    if answer.revision.is_none() {
+        print(arguments, &answer)?;
+    } else if answer.done != Some(true) {
+        return Ok(Exit::NoAnswer);
+    }
+    Ok(Exit::of(&answer))
+}
+
+pub(crate) async fn cancel(arguments: &Arguments, options: &Cancel) -> anyhow::Result<Exit> {
+    let client = Client::open(Settings::for_client(arguments)?)?;
+    let answer = client.cancel(subject(&options.subject)).await?;
+    print(arguments, &answer)?;
+    // A job that is cancelled, or an id that is void, is what was asked for.
+    Ok(match Exit::of(&answer) {
+        Exit::NoAnswer => Exit::NoAnswer,
+        _ => Exit::Done,
+    })
+}
