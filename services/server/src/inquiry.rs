@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use broker::{Acker, Delivery, Outcome, Publication, Publisher, dead_letter, topology};
+use broker::{Acker, Delivery, Outcome, Publication, Publisher, chain, dead_letter, topology};
 use job::Ticket;
 use protocol::{
     Answer, AnswerWord, Code, Forwarded, Kind, Refusal, Request, Subject, UnixMillis, Verb,
@@ -20,7 +20,6 @@ use crate::cancel::cancel;
 use crate::courier::{Courier, Delivered};
 use crate::decide::{ToClient, rejection};
 use crate::links::Links;
-use crate::session::chain;
 
 const PREFETCH: u16 = 512;
 const CHUNK: usize = 128;

@@ -35,7 +35,6 @@ use crate::courier::{Courier, Delivered};
 use crate::decide::{Decision, Line, ToClient};
 use crate::dispatch::{Dispatched, dispatch};
 use crate::links::Links;
-use crate::session::chain;
 
 /// Deliveries decided in one go: enough to share a pipeline, few enough to answer soon.
 const CHUNK: usize = 256;
@@ -169,8 +168,7 @@ async fn decide(
         if line.is_empty() {
             return Ok(Some(Decided { through, decisions }));
         }
-        let said = chain(&error);
-        let pause = backoff.failed("the line is held: the store", &said, &links.stop);
+        let pause = backoff.failed("the line is held: the store", &error, &links.stop);
         tokio::pin!(pause);
         loop {
             tokio::select! {

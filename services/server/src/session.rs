@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Backoff, Retry};
+use broker::{Backoff, Retry, chain};
 use store::Store;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -88,7 +88,7 @@ pub async fn run(
             Err(error) if !error.is_transient() => return Err(error),
             Err(error) => error,
         };
-        if backoff.failed("server", &chain(&error), &stop).await == Retry::Stop {
+        if backoff.failed("server", &error, &stop).await == Retry::Stop {
             return Ok(());
         }
     }
@@ -185,16 +185,4 @@ async fn sleep_until(instant: Option<tokio::time::Instant>) {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
     }
-}
-
-/// An error with its causes, for a line of the log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -122,8 +122,7 @@ pub(crate) async fn claim(
             Ok(claimed) => break claimed,
             // The nonces stay: a claim whose answer was lost is recognised.
             Err(error) => {
-                let said = error.to_string();
-                if backoff.failed("claiming jobs", &said, stop).await == Retry::Stop {
+                if backoff.failed("claiming jobs", &error, stop).await == Retry::Stop {
                     return;
                 }
             }

@@ -40,8 +40,7 @@ async fn run(store: Store, mut waiting: mpsc::Receiver<(Change, oneshot::Sender<
             match store.change(&changes).await {
                 Ok(written) => break written,
                 Err(error) => {
-                    let said = error.to_string();
-                    backoff.failed("recording outcomes", &said, &never).await;
+                    backoff.failed("recording outcomes", &error, &never).await;
                 }
             }
         };

@@ -152,7 +152,7 @@ async fn run(
             Ok(store) => break store,
             Err(error) if !error.is_transient() => return Err(error.into()),
             Err(error) => {
-                if backoff.failed("worker", &chain(&error), &stop).await == Retry::Stop {
+                if backoff.failed("worker", &error, &stop).await == Retry::Stop {
                     return Ok(());
                 }
             }
@@ -196,7 +196,7 @@ async fn sessions(
                 return Err(error);
             }
             Err(error) => {
-                if backoff.failed("worker", &chain(&error), stop).await == Retry::Stop {
+                if backoff.failed("worker", &error, stop).await == Retry::Stop {
                     // What runs still has its lease; it may record its outcome while it can.
                     finished.cancelled().await;
                     break;
@@ -239,15 +239,4 @@ async fn signal() {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

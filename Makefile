@@ -1,0 +1,28 @@
+# Everything that a contributor runs. Needs Rust; RabbitMQ and Redis are installed from Debian's
+# packages if they are missing, and no system service is started.
+.PHONY: help demo test check fmt clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: ## the order desk with real processes, killed and recovered; ends with a table
+	@deploy/dev/install.sh
+	cargo build --locked -p counterfoil -p counterfoil-order-desk -p counterfoil-demo
+	@target/debug/counterfoil-demo
+
+test: ## every test, on private nodes
+	@deploy/dev/install.sh python
+	cargo test --locked --workspace --no-run
+	cargo build --locked -p counterfoil -p counterfoil-order-desk
+	cargo test --locked --workspace
+
+check: ## format, lints, documentation
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+
+fmt: ## format
+	cargo fmt --all
+
+clean: ## remove what was built
+	cargo clean
