@@ -1,3 +1,9 @@
 //! The running system, through its public contracts, on a real RabbitMQ and a real Redis.
 
+mod dead_letters;
+mod duplicates;
+mod raw_bytes;
+mod refusals;
+mod refused_requests;
+mod reply_queues;
 mod thread;

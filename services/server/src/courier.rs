@@ -44,6 +44,8 @@ pub(crate) enum Delivered {
     Full,
     /// Not confirmed in time: it may have arrived or not.
     Slow,
+    /// The connection failed: it may have arrived or not.
+    Lost,
 }
 
 /// Suspect destinations that may have a channel of their own at a time.
@@ -61,6 +63,14 @@ pub(crate) struct Courier {
 struct Lane {
     publisher: Publisher,
     waiting: Option<oneshot::Receiver<Vec<Outcome>>>,
+}
+
+impl Lane {
+    fn is_stuck(&mut self) -> bool {
+        self.waiting.as_mut().is_some_and(|waiting| {
+            matches!(waiting.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+        })
+    }
 }
 
 impl Courier {
@@ -136,6 +146,8 @@ impl Courier {
         let Ok(fresh) = self.connection.publisher().await else { return };
         *self.main.lock().await = fresh;
         let mut lanes = self.lanes.lock().await;
+        // Only those that hold something back need a channel of their own for longer.
+        lanes.retain(|_, lane| lane.is_stuck());
         for name in names {
             if lanes.len() >= LANES_MAX || lanes.contains_key(&name) {
                 continue;
@@ -150,23 +162,26 @@ impl Courier {
         let count = batch.len();
         let begun = {
             let mut lanes = self.lanes.lock().await;
-            let Some(lane) = lanes.get_mut(name) else { return vec![Delivered::Slow; count] };
-            // What is there already has not been confirmed: more of it helps nobody.
-            let stuck = lane.waiting.as_mut().is_some_and(|waiting| {
-                matches!(waiting.try_recv(), Err(oneshot::error::TryRecvError::Empty))
-            });
-            if stuck {
-                return vec![Delivered::Slow; count];
+            match lanes.get_mut(name) {
+                None => None,
+                Some(lane) => {
+                    // What is there already has not been confirmed: more of it helps nobody.
+                    if lane.is_stuck() {
+                        return vec![Delivered::Slow; count];
+                    }
+                    Some(lane.publisher.begin(batch.clone()).await)
+                }
             }
-            lane.publisher.begin(batch).await
         };
-        let Ok(mut waiting) = begun else { return vec![Delivered::Slow; count] };
+        // It has proved itself in the meantime, and is ordinary again.
+        let Some(begun) = begun else { return self.by_main(batch).await };
+        let Ok(mut waiting) = begun else { return vec![Delivered::Lost; count] };
         match tokio::time::timeout(self.timeout, &mut waiting).await {
             Ok(Ok(outcomes)) => {
                 self.lanes.lock().await.remove(name);
                 outcomes.into_iter().map(delivered).collect()
             }
-            Ok(Err(_)) => vec![Delivered::Slow; count],
+            Ok(Err(_)) => vec![Delivered::Lost; count],
             Err(_) => {
                 if let Some(lane) = self.lanes.lock().await.get_mut(name) {
                     lane.waiting = Some(waiting);
@@ -192,7 +207,7 @@ fn delivered(outcome: Outcome) -> Delivered {
         Outcome::Confirmed => Delivered::Confirmed,
         Outcome::Returned => Delivered::NoQueue,
         Outcome::Refused => Delivered::Full,
-        Outcome::Lost => Delivered::Slow,
+        Outcome::Lost => Delivered::Lost,
     }
 }
 

@@ -63,7 +63,8 @@ impl ToClient {
 }
 
 enum Item {
-    Submission(Box<Submission>, bool),
+    /// With the nonce of this delivery, and whether it is a redelivery.
+    Submission(Box<Submission>, String, bool),
     Rejected(Box<Rejected>, Delivery),
     Question(Box<Forwarded>),
     Foreign(Delivery),
@@ -139,10 +140,16 @@ fn read(delivery: Delivery, payload_bytes_max: usize) -> Item {
             None => Item::Foreign(delivery),
         };
     }
+    if delivery.exchange != topology::SUBMIT {
+        return Item::Foreign(delivery);
+    }
     let limits = Limits { payload_bytes_max };
     let body = delivery.body.clone();
     match Submission::read(&delivery.routing_key, &delivery.properties, body, limits) {
-        Ok(submission) => Item::Submission(Box::new(submission), delivery.redelivered),
+        Ok(submission) => {
+            let nonce = format!("{:016x}", fastrand::u64(..));
+            Item::Submission(Box::new(submission), nonce, delivery.redelivered)
+        }
         Err(rejected) => Item::Rejected(rejected, delivery),
     }
 }
@@ -162,10 +169,12 @@ fn reply(question: &Forwarded, kind: Kind, answer: Answer) -> Option<ToClient> {
 
 impl Links {
     async fn decide_submissions(&self, items: &[Item]) -> Result<Vec<Decision>, store::Error> {
-        let submissions: Vec<(&Submission, bool)> = items
+        let submissions: Vec<(&Submission, &str, bool)> = items
             .iter()
             .filter_map(|item| match item {
-                Item::Submission(submission, redelivered) => Some((&**submission, *redelivered)),
+                Item::Submission(submission, nonce, redelivered) => {
+                    Some((&**submission, nonce.as_str(), *redelivered))
+                }
                 _ => None,
             })
             .collect();
@@ -177,9 +186,9 @@ impl Links {
             })
             .collect();
         self.store.refuse(&refused).await?;
-        self.served.look_again(&self.store, submissions.iter().map(|(s, _)| &s.job_type)).await?;
+        self.served.look_again(&self.store, submissions.iter().map(|(s, ..)| &s.job_type)).await?;
         let accepts: Vec<Accept> =
-            submissions.iter().map(|(submission, again)| self.accept(submission, *again)).collect();
+            submissions.iter().map(|(s, nonce, again)| self.accept(s, nonce, *again)).collect();
         let accepted = self.store.accept(&accepts, self.settings.duplicate_redispatch_ms).await?;
         let known = self.records_of_known(&accepts, &accepted).await?;
 
@@ -187,7 +196,7 @@ impl Links {
         Ok(items
             .iter()
             .map(|item| match item {
-                Item::Submission(submission, _) => match accepted.next() {
+                Item::Submission(submission, ..) => match accepted.next() {
                     Some(((accept, outcome), record)) => {
                         self.decided(submission, accept, outcome, record)
                     }
@@ -204,7 +213,7 @@ impl Links {
             .collect())
     }
 
-    fn accept(&self, submission: &Submission, redelivered: bool) -> Accept {
+    fn accept(&self, submission: &Submission, nonce: &str, redelivered: bool) -> Accept {
         let queue = self.served.queue(&submission.job_type);
         let later = submission.spec.not_before.filter(|at| *at > UnixMillis::now());
         let payload = || submission.body.clone();
@@ -224,6 +233,7 @@ impl Links {
             spec: submission.spec.clone(),
             digest: submission.digest.clone(),
             first,
+            nonce: nonce.to_owned(),
             redelivered,
             payload_bytes: submission.body.len(),
             dispatch: 1,

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use broker::{Delivery, Outcome, Publisher, dead_letter, topology};
+use broker::{Backoff, Delivery, Outcome, Publisher, Retry, dead_letter, topology};
 use job::{ClientName, JobId, QueueName};
 use protocol::{Code, Refusal, WorkMessage};
 use store::JobName;
@@ -30,12 +30,32 @@ pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
                 Err(error) => break Err(error.into()),
             },
         };
-        if let Err(error) = record(&links, &publisher, chunk, &acker).await {
+        if let Err(error) = record_until(&links, &publisher, chunk, &acker).await {
             break Err(error);
         }
     };
     consumer.close().await;
     ended
+}
+
+/// Records for as long as the store takes; what is not acknowledged comes again.
+async fn record_until(
+    links: &Links,
+    publisher: &Publisher,
+    chunk: Vec<Delivery>,
+    acker: &broker::Acker,
+) -> Result<(), Error> {
+    let mut backoff = Backoff::default();
+    loop {
+        match record(links, publisher, chunk.clone(), acker).await {
+            Err(Error::Store(error)) if error.is_transient() => {
+                if backoff.failed("dropped messages", &error, &links.stop).await == Retry::Stop {
+                    return Ok(());
+                }
+            }
+            ended => return ended,
+        }
+    }
 }
 
 async fn record(
@@ -74,7 +94,7 @@ async fn dispatch_again(
     message: WorkMessage,
 ) -> Result<&'static str, Error> {
     let name = JobName { client: message.client.clone(), job_id: message.job_id.clone() };
-    match links.store.redispatch(&name, message.dispatch, AGAIN_MS).await? {
+    match links.store.redispatch(&name, message.dispatch, AGAIN_MS, &message.body).await? {
         Some(number) => {
             let parked_ms = links.settings.parked_ms;
             let again = WorkMessage { dispatch: number, ..message };

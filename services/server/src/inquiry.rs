@@ -81,11 +81,16 @@ pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
     ended
 }
 
+/// A message that goes on, and what its asker is told if it cannot.
+type Onward = (Publication, Option<Box<ToClient>>);
+
 /// One subject of one request.
 struct Asked {
     request: usize,
     subject: Subject,
     name: Option<JobName>,
+    /// The ticket is of a job of another client's, which is nobody's business.
+    is_foreign: bool,
 }
 
 impl Inquiry {
@@ -104,7 +109,7 @@ impl Inquiry {
                         answer => {
                             replies.extend(answer);
                             let reason = format!("{}: {}", refusal.code, refusal.message);
-                            onward.push(dead_letter(delivery, &reason));
+                            onward.push((dead_letter(delivery, &reason), None));
                         }
                     }
                 }
@@ -124,15 +129,25 @@ impl Inquiry {
                 }
             }
         }
-        let forwarded = self.publisher.publish(onward).await;
-        if forwarded.iter().any(|outcome| *outcome != Outcome::Confirmed) {
-            // Unacknowledged, the requests come again.
-            return Err(broker::Error::Gone.into());
+        let (publications, askers): (Vec<_>, Vec<_>) = onward.into_iter().unzip();
+        let forwarded = self.publisher.publish(publications).await;
+        for (outcome, asker) in forwarded.into_iter().zip(askers) {
+            match (outcome, asker) {
+                (Outcome::Confirmed, _) => {}
+                // The line is full. Whoever asks is told so; the registrar goes on emptying it.
+                (Outcome::Refused, Some(asker)) => replies.push(*asker),
+                // Unacknowledged, the requests come again.
+                _ => return Err(broker::Error::Gone.into()),
+            }
         }
         let messages = replies.into_iter().map(ToClient::message).collect();
         for outcome in self.courier.deliver(messages).await {
-            if !matches!(outcome, Delivered::Confirmed | Delivered::Sent) {
-                tracing::debug!(?outcome, "an answer was not delivered; it can be asked for again");
+            match outcome {
+                Delivered::Confirmed | Delivered::Sent => {}
+                Delivered::Lost => return Err(broker::Error::Gone.into()),
+                outcome => {
+                    tracing::debug!(?outcome, "an answer was not delivered; ask for it again");
+                }
             }
         }
         Ok(self.acker.ack(&tags).await?)
@@ -142,7 +157,7 @@ impl Inquiry {
     async fn carry_out(
         &self,
         requests: &[Request],
-        onward: &mut Vec<Publication>,
+        onward: &mut Vec<Onward>,
     ) -> Result<Vec<ToClient>, store::Error> {
         let asked = self.resolve(requests).await?;
         let names: Vec<JobName> = asked.iter().filter_map(|asked| asked.name.clone()).collect();
@@ -150,7 +165,7 @@ impl Inquiry {
         let mut records = records.into_iter();
         let mut replies = Vec::new();
         let mut forwards = Vec::new();
-        for Asked { request, subject, name } in asked {
+        for Asked { request, subject, name, is_foreign } in asked {
             let request = &requests[request];
             let record = name.as_ref().and_then(|_| records.next().flatten());
             match (name, record) {
@@ -168,9 +183,9 @@ impl Inquiry {
                 // in. One that was issued and has no record was lost or retired.
                 _ => {
                     let mut answer = Answer::new(AnswerWord::Unknown);
-                    let genuine = subject
-                        .ticket()
-                        .is_some_and(|t| self.links.store.ticket_key().is_genuine(t));
+                    let key = self.links.store.ticket_key();
+                    let genuine =
+                        !is_foreign && subject.ticket().is_some_and(|t| key.is_genuine(t));
                     if genuine {
                         answer.answer = AnswerWord::Forgotten;
                         answer.lost_between = self.links.store.lost_between();
@@ -188,7 +203,9 @@ impl Inquiry {
                 let answer = answers::negative(&self.links.store, &name, word, as_of);
                 replies.extend(to_client(request, Kind::Status, answer));
             }
-            onward.push(forward(request, name, ticket));
+            let full = answers::unavailable(Some(&name), "the line is full");
+            let asker = to_client(request, Kind::Status, full).map(Box::new);
+            onward.push((forward(request, name, ticket), asker));
         }
         Ok(replies)
     }
@@ -204,18 +221,16 @@ impl Inquiry {
         let mut asked = Vec::new();
         for (place, request) in requests.iter().enumerate() {
             for subject in &request.subjects {
-                let name = match (subject.job_id(), subject.ticket()) {
+                let found = match (subject.job_id(), subject.ticket()) {
                     (Some(job_id), _) => {
                         Some(JobName { client: request.client.clone(), job_id: job_id.clone() })
                     }
-                    (None, Some(ticket)) => by_ticket
-                        .get(&ticket)
-                        .cloned()
-                        .flatten()
-                        .filter(|name| name.client == request.client),
+                    (None, Some(ticket)) => by_ticket.get(&ticket).cloned().flatten(),
                     (None, None) => None,
                 };
-                asked.push(Asked { request: place, subject: subject.clone(), name });
+                let is_foreign = found.as_ref().is_some_and(|name| name.client != request.client);
+                let name = found.filter(|_| !is_foreign);
+                asked.push(Asked { request: place, subject: subject.clone(), name, is_foreign });
             }
         }
         Ok(asked)

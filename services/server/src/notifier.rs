@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker::{Backoff, Retry};
 use protocol::reply_to::Purpose;
 use protocol::{Answer, AnswerWord, Destination, Kind, Properties, UnixMillis};
 use serde_json::value::RawValue;
@@ -31,29 +32,55 @@ pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
     let courier =
         Courier::new(&links.publish, &links.direct, links.settings.deliver_timeout()).await?;
     let name = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
-    let mut reader = links.store.outbox_reader(&name).await?;
+    let mut backoff = Backoff::default();
+    loop {
+        // A store that is away ends nothing: the registrar beside us holds the line meanwhile.
+        match read(&links, &courier, &name, &mut backoff).await {
+            Ok(()) => return Ok(()),
+            Err(error) if !error.is_transient() => return Err(error.into()),
+            Err(error) => {
+                if backoff.failed("notifier", &error, &links.stop).await == Retry::Stop {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+async fn read(
+    links: &Links,
+    courier: &Courier,
+    name: &str,
+    backoff: &mut Backoff,
+) -> Result<(), store::Error> {
+    let mut reader = links.store.outbox_reader(name).await?;
     let mut later_at = Instant::now();
     let mut take_over_at = Instant::now();
     while !links.stop.is_cancelled() {
         let fresh = reader.next(CHUNK, WAIT_MS).await?;
-        deliver(&links, &courier, fresh).await?;
+        deliver(links, courier, fresh).await?;
+        backoff.succeeded("the notifier works");
         if later_at <= Instant::now() {
             later_at = Instant::now() + LATER_EVERY;
             for slot in links.store.keys().slots() {
                 let due = links.store.put_off_due(slot, CHUNK, TAKE_OVER_MS).await?;
-                deliver(&links, &courier, due).await?;
+                deliver(links, courier, due).await?;
             }
         }
         if take_over_at <= Instant::now() {
             take_over_at = Instant::now() + TAKE_OVER_EVERY;
             let left_behind = reader.take_over(CHUNK, TAKE_OVER_MS).await?;
-            deliver(&links, &courier, left_behind).await?;
+            deliver(links, courier, left_behind).await?;
         }
     }
     Ok(())
 }
 
-async fn deliver(links: &Links, courier: &Courier, entries: Vec<Entry>) -> Result<(), Error> {
+async fn deliver(
+    links: &Links,
+    courier: &Courier,
+    entries: Vec<Entry>,
+) -> Result<(), store::Error> {
     let mut settled = Vec::with_capacity(entries.len());
     let mut sending = Vec::with_capacity(entries.len());
     let mut messages = Vec::with_capacity(entries.len());
@@ -70,7 +97,7 @@ async fn deliver(links: &Links, courier: &Courier, entries: Vec<Entry>) -> Resul
         let outcome = settle(links, &entry, delivered);
         settled.push((entry, outcome));
     }
-    Ok(links.store.settle(&settled).await?)
+    links.store.settle(&settled).await
 }
 
 fn settle(links: &Links, entry: &Entry, delivered: Delivered) -> Outcome {
@@ -79,6 +106,7 @@ fn settle(links: &Links, entry: &Entry, delivered: Delivered) -> Outcome {
         Delivered::NoQueue => "there is no such queue",
         Delivered::Full => "the queue is full",
         Delivered::Slow => "the queue does not confirm",
+        Delivered::Lost => "the connection failed",
     };
     let settings = &links.settings;
     if entry.tries + 1 < settings.deliver_tries {

@@ -88,8 +88,13 @@ async fn read_line(
             () = links.stop.cancelled() => return Ok(()),
             chunk = consumer.next_chunk(CHUNK) => chunk?,
         };
-        for chunk in apart(chunk) {
-            let Some(chunk) = decide(links, consumer, chunk, answers).await? else { return Ok(()) };
+        let mut parts = apart(chunk).into_iter().peekable();
+        while let Some(part) = parts.next() {
+            // What comes later may join only the last part: no acknowledgement passes an undecided
+            // delivery.
+            let is_last = parts.peek().is_none();
+            let decision = decide(links, consumer, part, is_last, answers).await?;
+            let Some(chunk) = decision else { return Ok(()) };
             if decided.send(chunk).await.is_err() {
                 // The second task has failed, and says why.
                 return Ok(());
@@ -127,6 +132,7 @@ async fn decide(
     links: &Links,
     consumer: &mut broker::Consumer,
     chunk: Vec<Delivery>,
+    is_last: bool,
     answers: &mpsc::Sender<ToClient>,
 ) -> Result<Option<Decided>, Error> {
     let suspect = match chunk.as_slice() {
@@ -176,7 +182,7 @@ async fn decide(
                     Retry::Again => break,
                     Retry::Stop => return Ok(None),
                 },
-                more = consumer.next_chunk(CHUNK), if suspect.is_none() => {
+                more = consumer.next_chunk(CHUNK), if suspect.is_none() && is_last => {
                     for delivery in more? {
                         through = delivery.tag;
                         line.push(delivery);

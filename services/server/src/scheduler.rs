@@ -9,10 +9,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::Publisher;
+use broker::{Backoff, Publisher, Retry};
 use job::{Event, QueueName, State};
 use protocol::{UnixMillis, WorkMessage};
-use store::change::{Change, Changed, Timer};
+use store::change::{Change, Changed, Timer, Unless};
 use store::record::number;
 use store::{JobName, Record};
 use tokio::time::Instant;
@@ -37,17 +37,26 @@ pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
     let publisher = links.publisher().await?;
     let sweep = Duration::from_millis(links.settings.sweep_ms);
     let mut parked_at = Instant::now();
+    let mut backoff = Backoff::default();
     loop {
-        let mut found = 0;
-        for slot in links.store.keys().slots() {
-            found += sweep_timers(&links, &publisher, slot).await?;
-        }
-        if parked_at <= Instant::now() {
+        let looks_at_parked = parked_at <= Instant::now();
+        if looks_at_parked {
             parked_at = Instant::now() + PARKED_EVERY;
-            for slot in links.store.keys().slots() {
-                found += release_parked(&links, &publisher, slot).await?;
-            }
         }
+        let found = match sweep_all(&links, &publisher, looks_at_parked).await {
+            Ok(found) => {
+                backoff.succeeded("the scheduler works");
+                found
+            }
+            // A store that is away ends nothing: the registrar beside us holds the line meanwhile.
+            Err(Error::Store(error)) if error.is_transient() => {
+                if backoff.failed("scheduler", &error, &links.stop).await == Retry::Stop {
+                    return Ok(());
+                }
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         // A full chunk means that there is more.
         let pause = if found >= CHUNK { Duration::ZERO } else { sweep };
         tokio::select! {
@@ -55,6 +64,21 @@ pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+async fn sweep_all(
+    links: &Links,
+    publisher: &Publisher,
+    looks_at_parked: bool,
+) -> Result<usize, Error> {
+    let mut found = 0;
+    for slot in links.store.keys().slots() {
+        found += sweep_timers(links, publisher, slot).await?;
+        if looks_at_parked {
+            found += release_parked(links, publisher, slot).await?;
+        }
+    }
+    Ok(found)
 }
 
 async fn sweep_timers(links: &Links, publisher: &Publisher, slot: u16) -> Result<usize, Error> {
@@ -73,9 +97,13 @@ async fn sweep_timers(links: &Links, publisher: &Publisher, slot: u16) -> Result
                 }
             }
             Some(Step::DispatchAgain(seen)) => {
-                let number = links.store.redispatch(&name, seen, DISPATCH_AGAIN_MS).await?;
-                if let (Some(number), Some(record)) = (number, record) {
-                    again.extend(work(links, &name, &record, number).await?);
+                let number = links.store.redispatch(&name, seen, DISPATCH_AGAIN_MS, &[]).await?;
+                match (number, record) {
+                    (Some(number), Some(record)) => {
+                        again.extend(work(links, &name, &record, number).await?);
+                    }
+                    // Its payload is in a work queue, or it has moved on.
+                    _ => links.store.untimed(&name, now).await?,
                 }
             }
             None => links.store.untimed(&name, now).await?,
@@ -96,7 +124,9 @@ fn step(links: &Links, name: &JobName, record: &Record, now: UnixMillis) -> Opti
     if state.is_terminal() {
         return None;
     }
-    let on = |event| Change::new(name.clone(), job_type.clone(), event);
+    let dispatch = number(&record.dispatch);
+    // Another scheduler may have been faster: the number says so.
+    let on = |event| Change { dispatch, ..Change::new(name.clone(), job_type.clone(), event) };
     let change = |change| Some(Step::Change(Box::new(change)));
     let passed = |field: &Option<String>| Record::instant(field).is_some_and(|at| at <= now);
     if passed(&record.deadline) {
@@ -133,17 +163,19 @@ fn lost(record: &Record, on: impl Fn(Event) -> Change, queue: QueueName) -> Chan
     let attempt: u32 = number(&record.attempt).unwrap_or_default();
     let allowed: u32 = number(&record.max_attempts).unwrap_or(1);
     let fence = record.fence.clone();
+    let unless = Unless::Leased;
     let detail = format!("attempt {attempt} ended without an outcome");
     if record.cancel_requested.is_some() {
         let delete = &["payload", "owner", "lease_until", "detached"];
-        return Change { fence, delete, detail, ..on(Event::Cancelled) };
+        return Change { fence, unless, delete, detail, ..on(Event::Cancelled) };
     }
     if attempt >= allowed {
         let error = format!("{detail}; {allowed} allowed");
-        return Change { fence, delete: OF_THE_RUN, detail, ..on(Event::Failed) }
+        return Change { fence, unless, delete: OF_THE_RUN, detail, ..on(Event::Failed) }
             .with("error", error);
     }
-    taken(Change { fence, delete: OF_THE_RUN, detail, ..on(Event::Lost) }, queue).with("alone", "1")
+    let lost = Change { fence, unless, delete: OF_THE_RUN, detail, ..on(Event::Lost) };
+    taken(lost, queue).with("alone", "1")
 }
 
 /// A change that dispatches: a new number, and a timer in case the broker does not confirm it.

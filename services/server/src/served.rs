@@ -22,7 +22,13 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) async fn load(store: &Store) -> Result<Self, Error> {
-        Ok(Self { copy: RwLock::new((Instant::now(), store.served_types().await?)) })
+        let types = match store.served_types().await {
+            Ok(types) => types,
+            // The roles hold what they have until the store is back, and so does this copy.
+            Err(error) if error.is_transient() => HashMap::new(),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { copy: RwLock::new((Instant::now(), types)) })
     }
 
     /// The queue of a type.

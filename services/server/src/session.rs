@@ -79,13 +79,16 @@ pub async fn run(
     settings.validate().map_err(Error::Settings)?;
     let mut backoff = Backoff::default();
     let mut store = None;
+    let mut has_worked = false;
     loop {
         let ended =
             session(&settings, &amqp, &redis, &mut store, &stop, &ready, &mut backoff).await;
-        ready.send_replace(false);
+        has_worked |= ready.send_replace(false);
         let error = match ended {
             Ok(()) => return Ok(()),
-            Err(error) if !error.is_transient() => return Err(error),
+            // What was right once may be right again: a password that is being changed, a broker
+            // that is starting. Wrong from the start is wrong.
+            Err(error) if !error.is_transient() && !has_worked => return Err(error),
             Err(error) => error,
         };
         if backoff.failed("server", &error, &stop).await == Retry::Stop {

@@ -29,6 +29,10 @@ use crate::worker::Shared;
 /// A message that nobody here can run is held for a moment before it goes back, so that it does not
 /// fly around if nobody else can either.
 const NOT_OURS_PAUSE: Duration = Duration::from_millis(200);
+/// How long a job that must run alone waits for the others here to end.
+const ALONE_WITHIN: Duration = Duration::from_secs(30);
+/// The pause before a message is claimed once more.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// A message that is ours to run.
 pub(crate) struct Candidate {
@@ -38,6 +42,11 @@ pub(crate) struct Candidate {
     redelivered: bool,
     delivered_at: Instant,
     nonce: String,
+    /// This process was told to attach the message to a run, and has no such run.
+    not_here: bool,
+    /// The delivery without its body, for the dead-letter queue.
+    letter: Delivery,
+    dead: broker::Publisher,
     permit: OwnedSemaphorePermit,
 }
 
@@ -64,10 +73,10 @@ impl Gate {
 
 /// Reads a delivery. What is no message of this deployment is kept in the dead-letter queue; what
 /// another worker has to run goes back.
-pub(crate) async fn decode(
+pub(crate) fn decode(
     shared: &Arc<Shared>,
     queue: &QueueName,
-    delivery: Delivery,
+    (delivered_at, mut delivery): (Instant, Delivery),
     receipt: Receipt,
     permit: OwnedSemaphorePermit,
     dead: &broker::Publisher,
@@ -77,15 +86,11 @@ pub(crate) async fn decode(
     let message = match WorkMessage::read(queue, &delivery.properties, body, key) {
         Ok(message) => message,
         Err(reason) => {
-            tracing::warn!(%queue, %reason, "kept in the dead-letter queue");
-            let kept = dead.publish(vec![dead_letter(&delivery, &reason.to_string())]).await;
-            match kept[..] {
-                [broker::Outcome::Confirmed] => receipt.ack(),
-                _ => receipt.give_back(),
-            }
+            bury(dead.clone(), delivery, reason.to_string(), receipt);
             return None;
         }
     };
+    delivery.body = Vec::new();
     let Some(entry) = shared.registry.get(&message.job_type).cloned() else {
         tracing::debug!(job_type = %message.job_type, "not served here: given back");
         tokio::spawn(async move {
@@ -99,8 +104,11 @@ pub(crate) async fn decode(
         entry,
         receipt,
         redelivered: delivery.redelivered,
-        delivered_at: Instant::now(),
+        delivered_at,
         nonce: format!("{:016x}", fastrand::u64(..)),
+        not_here: false,
+        letter: delivery,
+        dead: dead.clone(),
         permit,
     })
 }
@@ -145,6 +153,7 @@ fn to_claim(shared: &Shared, candidate: &Candidate, idle: bool) -> Claim {
         nonce: candidate.nonce.clone(),
         lease_ms: shared.settings.worker.lease_ms,
         idle,
+        not_here: candidate.not_here,
         attempts_max: retry_policy(shared, message, &candidate.entry).attempts_max,
         payload: if candidate.redelivered { message.body.clone() } else { Vec::new() },
     }
@@ -168,14 +177,15 @@ async fn act(
         Claimed::Attach { fence } => {
             let job = name(&candidate.message);
             if !shared.runs.attach(&job, &fence, candidate.receipt.clone()) {
-                // The run has ended in this very moment: the next claim finds its outcome.
-                again(shared, candidate, stop);
+                // The run has ended in this very moment, and the next claim finds its outcome; or its
+                // claim was never answered, and nobody runs it: then its lease decides.
+                again(shared, Candidate { not_here: true, ..candidate }, stop);
             }
         }
         Claimed::Wait => alone(shared, candidate, stop),
         Claimed::CancelAsked { fence } => {
             let change = ended(&candidate, fence, Event::Cancelled);
-            finish(shared, candidate, change).await;
+            finish(shared, candidate, change, stop).await;
         }
         Claimed::Exhausted { fence, attempts } => {
             let error = format!("attempt {attempts} ended without an outcome, and was the last");
@@ -183,7 +193,7 @@ async fn act(
                 Change { detail: error.clone(), ..ended(&candidate, fence, Event::Failed) }
                     .with("error", error)
                     .with("payload", candidate.message.body.clone());
-            finish(shared, candidate, change).await;
+            finish(shared, candidate, change, stop).await;
         }
         Claimed::Missing => rebuild(shared, candidate, stop).await,
     }
@@ -197,10 +207,30 @@ fn ended(candidate: &Candidate, fence: String, event: Event) -> Change {
     }
 }
 
-async fn finish(shared: &Shared, candidate: Candidate, change: Change) {
-    if shared.recorder.record(change).await.is_some() {
+async fn finish(shared: &Shared, candidate: Candidate, change: Change, stop: &CancellationToken) {
+    let recorded = tokio::select! {
+        recorded = shared.recorder.record(change) => recorded,
+        // Unacknowledged, the message comes again.
+        () = stop.cancelled() => None,
+    };
+    if recorded.is_some() {
         candidate.receipt.ack();
     }
+}
+
+/// Keeps a message in the dead-letter queue, with its reason; gives it back, after a pause, if that
+/// does not work.
+fn bury(dead: broker::Publisher, delivery: Delivery, reason: String, receipt: Receipt) {
+    tracing::warn!(routing_key = delivery.routing_key, reason, "kept in the dead-letter queue");
+    tokio::spawn(async move {
+        let kept = dead.publish(vec![dead_letter(&delivery, &reason)]).await;
+        if matches!(kept[..], [broker::Outcome::Confirmed]) {
+            receipt.ack();
+        } else {
+            tokio::time::sleep(NOT_OURS_PAUSE).await;
+            receipt.give_back();
+        }
+    });
 }
 
 fn start(shared: &Arc<Shared>, candidate: Candidate, attempt: u32, fence: String, gate: &Gate) {
@@ -241,6 +271,11 @@ fn alone(shared: &Arc<Shared>, candidate: Candidate, stop: &CancellationToken) {
     tokio::spawn(async move {
         let gate = tokio::select! {
             gate = Gate::whole(&shared) => gate,
+            // Nothing else starts while this job waits: another worker may be idle.
+            () = tokio::time::sleep(ALONE_WITHIN) => {
+                candidate.receipt.give_back();
+                return;
+            }
             // Unacknowledged, the message returns to its queue.
             () = stop.cancelled() => return,
         };
@@ -252,7 +287,7 @@ fn alone(shared: &Arc<Shared>, candidate: Candidate, stop: &CancellationToken) {
 fn again(shared: &Arc<Shared>, candidate: Candidate, stop: &CancellationToken) {
     let (shared, stop) = (Arc::clone(shared), stop.clone());
     tokio::spawn(async move {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(AGAIN_AFTER).await;
         let gate = Gate::share(&shared).await;
         boxed_claim(shared, candidate, gate, stop).await;
     });
@@ -275,8 +310,9 @@ async fn rebuild(shared: &Arc<Shared>, candidate: Candidate, stop: &Cancellation
     let message = &candidate.message;
     let job = name(message);
     if message.epoch >= shared.store.epoch() {
-        tracing::warn!(job = job.member(), "a work message without a record was dropped");
-        candidate.receipt.ack();
+        let letter = Delivery { body: candidate.message.body, ..candidate.letter };
+        let reason = "there is no record of this job".to_owned();
+        bury(candidate.dead, letter, reason, candidate.receipt);
         return;
     }
     let accept = Accept {
@@ -286,6 +322,7 @@ async fn rebuild(shared: &Arc<Shared>, candidate: Candidate, stop: &Cancellation
         spec: message.spec.clone(),
         digest: protocol::submission::digest(&message.job_type, &message.spec, &message.body),
         first: First::Queued,
+        nonce: candidate.nonce.clone(),
         redelivered: false,
         payload_bytes: message.body.len(),
         dispatch: message.dispatch,

@@ -35,6 +35,14 @@ pub(crate) struct Inner {
 #[error("another attempt of this job has taken over")]
 pub struct Lost;
 
+/// The longest stage or note, in bytes: it is to be read at a glance, and travels in events.
+const TEXT_BYTES_MAX: usize = 1024;
+
+fn capped(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+    text
+}
+
 impl Context {
     /// The client's identifier.
     pub fn job_id(&self) -> &str {
@@ -90,7 +98,7 @@ impl Context {
     /// # Cancel safety
     /// It may be recorded or not.
     pub async fn stage(&self, stage: impl Into<String>) -> Result<(), Lost> {
-        self.report(Report::Stage(stage.into())).await
+        self.report(Report::Stage(capped(stage.into()))).await
     }
 
     /// Says how far the processing is, in percent, with a note (may be empty).
@@ -101,7 +109,7 @@ impl Context {
     /// # Cancel safety
     /// It may be recorded or not.
     pub async fn progress(&self, percent: u8, note: impl Into<String>) -> Result<(), Lost> {
-        self.report(Report::Progress(percent.min(100), note.into())).await
+        self.report(Report::Progress(percent.min(100), capped(note.into()))).await
     }
 
     /// Whether a client has asked the job to stop. A handler that stops returns

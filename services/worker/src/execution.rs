@@ -20,7 +20,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use job::{Event, RetryPolicy};
 use protocol::{UnixMillis, WorkMessage};
-use store::change::{Change, Changed, Timer};
+use store::change::{Change, Changed, Timer, Unless};
 
 use crate::Failure;
 use crate::handler::Outcome;
@@ -61,6 +61,8 @@ pub(crate) async fn execute(
         Some(change) => record(&shared, change).await,
         None => true,
     };
+    // A task that the handler left behind reports no more.
+    run.context.inner.lost.cancel();
     shared.runs.remove(&run);
     if recorded {
         acknowledge(&run, given_back);
@@ -125,6 +127,7 @@ fn decide(
     };
     let body = || run.context.body().to_vec();
     let failed = |reason: String| {
+        let reason = capped(reason);
         let detail = reason.clone();
         Change { detail, ..on(Event::Failed, OF_THE_RUN) }
             .with("error", reason)
@@ -141,9 +144,11 @@ fn decide(
             Change { detail: reason, ..on(Event::Cancelled, OF_THE_RUN_AND_PAYLOAD) }
         }
         End::Returned(Err(Failure::Retry { reason, after })) if retry.has_another(attempt) => {
+            let reason = capped(reason);
             let pause = after.unwrap_or_else(|| retry.backoff(attempt, random));
             let timer = Timer::After(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
-            Change { timer, detail: reason.clone(), ..on(Event::Errored, OF_THE_RUN) }
+            let unless = Unless::CancelAsked;
+            Change { timer, unless, detail: reason.clone(), ..on(Event::Errored, OF_THE_RUN) }
                 .with("error", reason)
                 .with("payload", body())
         }
@@ -154,26 +159,40 @@ fn decide(
             let detail = "its deadline passed while it ran".to_owned();
             Change { detail, ..on(Event::Expired, OF_THE_RUN_AND_PAYLOAD) }
         }
-        End::GivenBack => give_back(run, on(Event::GivenBack, &["owner", "lease_until"])),
+        // The attempt is not counted. A run that was detached, by whomever, has no message to
+        // return: the scheduler, which finds its payload, dispatches it again at once.
+        End::GivenBack => Change {
+            timer: Timer::NowIfDetached,
+            ..on(Event::GivenBack, &["owner", "lease_until", "detached"])
+        }
+        .with("attempt", attempt.saturating_sub(1).to_string()),
     })
 }
 
-/// The attempt is not counted. A detached run has no message to return: the scheduler, which finds
-/// its payload, dispatches it again at once.
-fn give_back(run: &Run, change: Change) -> Change {
-    let uncounted = run.context.attempt().saturating_sub(1).to_string();
-    let change = change.with("attempt", uncounted);
-    if run.is_detached() {
-        let delete = &["owner", "lease_until", "detached"];
-        return Change { timer: Timer::After(0), delete, ..change };
-    }
-    change
+/// An error's text travels in events, which must fit into a message.
+fn capped(mut reason: String) -> String {
+    const BYTES_MAX: usize = 16 * 1024;
+    reason.truncate(reason.floor_char_boundary(BYTES_MAX));
+    reason
 }
 
 /// Whether the delivery may be settled: the outcome is written, or is not this run's to write.
 async fn record(shared: &Shared, change: Change) -> bool {
     let (name, event) = (change.name.member(), change.event);
-    match shared.recorder.record(change).await {
+    // Another attempt is not wanted any more if a client has asked the job to stop meanwhile.
+    let cancelled = Change {
+        event: Event::Cancelled,
+        timer: Timer::None,
+        unless: Unless::Nothing,
+        set: Vec::new(),
+        delete: OF_THE_RUN_AND_PAYLOAD,
+        ..change.clone()
+    };
+    let recorded = match shared.recorder.record(change).await {
+        Some(Changed::CancelAsked) => shared.recorder.record(cancelled).await,
+        recorded => recorded,
+    };
+    match recorded {
         Some(Changed::Applied { .. }) => true,
         Some(refused) => {
             tracing::info!(job = name, %event, ?refused, "an outcome was refused");

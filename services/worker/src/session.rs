@@ -1,5 +1,6 @@
 //! One session of connections after another; runs outlive them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use broker::{Acker, Connection, Delivery, Publisher, topology};
 use job::QueueName;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
@@ -62,8 +64,11 @@ async fn serve_on(
         };
         queues.spawn(serving.run());
     }
-    // Only now: a job that is released for this worker must find its queue.
-    shared.store.announce(&shared.registry.served()).await?;
+    // Only now: a job that is released for this worker must find its queue. A store that is away for
+    // a moment is told at the next tick.
+    if let Err(error) = shared.store.announce(&shared.registry.served()).await {
+        tracing::debug!(%error, "announcing types");
+    }
     ready();
     let announcing = shared.clone();
     let mut first_error = None;
@@ -83,6 +88,12 @@ async fn serve_on(
                     ended.cancel();
                 }
             },
+            () = publish.failed() => {
+                first_error.get_or_insert(Error::Broker(broker::Error::Gone));
+                ended.cancel();
+                while queues.join_next().await.is_some() {}
+                break;
+            }
             _ = announce.tick() => {
                 if let Err(error) = announcing.store.announce(&announcing.registry.served()).await {
                     tracing::debug!(%error, "announcing types");
@@ -132,8 +143,10 @@ impl Queue {
                 () = self.stop.cancelled() => return Ok(()),
                 chunk = self.consumer.next_chunk(slots) => chunk?,
             };
-            let mut waiting = chunk.into_iter().peekable();
-            while waiting.peek().is_some() {
+            let delivered_at = Instant::now();
+            let mut waiting =
+                chunk.into_iter().map(|delivery| (delivered_at, delivery)).collect::<VecDeque<_>>();
+            while !waiting.is_empty() {
                 let taken = tokio::select! {
                     taken = self.take(&mut waiting, acks) => taken,
                     () = self.stop.cancelled() => return Ok(()),
@@ -147,17 +160,25 @@ impl Queue {
         }
     }
 
-    /// Takes as many deliveries as there are free slots, at least one.
+    /// Takes as many deliveries as there are free slots, at least one. What would wait too long for
+    /// a slot goes back: another worker may have one, and the broker does not wait for ever.
     async fn take(
         &self,
-        waiting: &mut std::iter::Peekable<std::vec::IntoIter<Delivery>>,
+        waiting: &mut VecDeque<(Instant, Delivery)>,
         acks: &mpsc::UnboundedSender<Settle>,
     ) -> Vec<crate::claims::Candidate> {
+        let limit = Duration::from_millis(self.shared.settings.worker.detach_after_ms);
         let mut taken = Vec::new();
-        while waiting.peek().is_some() {
+        while !waiting.is_empty() {
             let slots = Arc::clone(&self.shared.slots);
             let permit = if taken.is_empty() {
-                slots.acquire_owned().await
+                let Ok(permit) = tokio::time::timeout(limit, slots.acquire_owned()).await else {
+                    for (_, delivery) in waiting.drain(..) {
+                        acks.send(Settle::GiveBack(delivery.tag)).ok();
+                    }
+                    break;
+                };
+                permit
             } else {
                 match slots.try_acquire_owned() {
                     Ok(permit) => Ok(permit),
@@ -165,11 +186,9 @@ impl Queue {
                 }
             };
             // The semaphore is never closed.
-            let (Ok(permit), Some(delivery)) = (permit, waiting.next()) else { break };
-            let receipt = Receipt { tag: delivery.tag, acks: acks.clone() };
-            taken.extend(
-                decode(&self.shared, &self.queue, delivery, receipt, permit, &self.dead).await,
-            );
+            let (Ok(permit), Some(delivery)) = (permit, waiting.pop_front()) else { break };
+            let receipt = Receipt { tag: delivery.1.tag, acks: acks.clone() };
+            taken.extend(decode(&self.shared, &self.queue, delivery, receipt, permit, &self.dead));
         }
         taken
     }

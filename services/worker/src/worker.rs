@@ -181,6 +181,7 @@ async fn sessions(
     mut backoff: Backoff,
 ) -> Result<(), Error> {
     let finished = CancellationToken::new();
+    let mut has_worked = false;
     let draining = tokio::spawn(drain(Arc::clone(shared), stop.clone(), finished.clone()));
     loop {
         let served = serve(shared, stop, &finished, || {
@@ -188,10 +189,11 @@ async fn sessions(
             ready.send_replace(true);
         })
         .await;
-        ready.send_replace(false);
+        has_worked |= ready.send_replace(false);
         match served {
             Ok(()) => break,
-            Err(error) if !error.is_transient() => {
+            // What was right once may be right again, e.g. a password that is being changed.
+            Err(error) if !error.is_transient() && !has_worked => {
                 draining.abort();
                 return Err(error);
             }

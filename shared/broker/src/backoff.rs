@@ -1,9 +1,11 @@
 //! Endless, jittered retries that say once what is wrong.
 
-use std::fmt::Display;
+use std::error::Error;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+
+use crate::chain::chain;
 
 const FIRST: Duration = Duration::from_millis(100);
 const MAX: Duration = Duration::from_secs(10);
@@ -35,13 +37,14 @@ impl Backoff {
     pub async fn failed(
         &mut self,
         what: &str,
-        error: &(dyn Display + Sync),
+        error: &(dyn Error + Sync),
         stop: &CancellationToken,
     ) -> Retry {
+        let error = chain(error);
         if self.failures == 0 {
-            tracing::warn!(error = %error, "{what}: trying again until it works");
+            tracing::warn!(%error, "{what}: trying again until it works");
         } else {
-            tracing::debug!(error = %error, failures = self.failures, "{what}");
+            tracing::debug!(%error, failures = self.failures, "{what}");
         }
         let pause = self.pause(fastrand::f64());
         self.failures = self.failures.saturating_add(1);

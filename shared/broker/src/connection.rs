@@ -45,6 +45,10 @@ impl Connection {
     /// Transient ones may be tried again; the others name what to mend.
     pub async fn open(settings: &Settings, name: &str) -> Result<Self, Error> {
         let mut uri: AMQPUri = settings.url.parse().map_err(Error::Url)?;
+        // A URL that ends after the host names the default virtual host, as in every other client.
+        if uri.vhost.is_empty() {
+            "/".clone_into(&mut uri.vhost);
+        }
         uri.query.heartbeat = Some(settings.heartbeat_s);
         uri.query.connection_timeout = Some(settings.connect_timeout_ms);
         let properties = ConnectionProperties::default()

@@ -14,6 +14,7 @@
 pub mod topology;
 
 mod backoff;
+mod chain;
 mod connection;
 mod consumer;
 mod convert;
@@ -23,6 +24,7 @@ mod publisher;
 mod settings;
 
 pub use backoff::{Backoff, Retry};
+pub use chain::chain;
 pub use connection::Connection;
 pub use consumer::{Acker, Consumer, Delivery};
 pub use dead::dead_letter;

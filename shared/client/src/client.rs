@@ -59,10 +59,12 @@ impl Client {
             settings: settings.clone(),
             client: name.clone(),
             origin: origin.clone(),
+            queue: format!("reply.{name}.{}", uuid::Uuid::new_v4().simple()),
             inbox: Arc::clone(&inbox),
             waiting,
             refused: refused_sender,
             stop: stop.clone(),
+            has_worked: false,
         };
         tokio::spawn(link.run());
         let inner = Inner { settings, name, origin, journal, inbox, sender, refused, stop };

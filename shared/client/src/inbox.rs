@@ -98,9 +98,16 @@ impl Inbox {
             .as_ref()
             .and_then(|id| lock(&self.questions).get(id).cloned());
         if let Some(question) = question {
-            self.note(&answer);
+            // The refusal of a question says nothing of the submission that it was about.
+            if Kind::of(properties) != Some(Kind::Refusal) {
+                self.note(&answer);
+            }
             // Who asked may have stopped waiting.
             question.send(answer).ok();
+            return;
+        }
+        // Submissions have no correlation id: this is for a question that nobody waits for any more.
+        if properties.correlation_id.is_some() {
             return;
         }
         match Kind::of(properties) {

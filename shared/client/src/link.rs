@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Backoff, Connection, Outcome, Publication, Publisher, Retry, topology};
+use broker::{Backoff, Connection, Outcome, Publication, Publisher, Retry, chain, topology};
 use job::Origin;
 use protocol::Properties;
 use tokio::sync::{mpsc, watch};
@@ -44,11 +44,14 @@ pub(crate) struct Link {
     pub(crate) settings: crate::Settings,
     pub(crate) client: String,
     pub(crate) origin: Origin,
+    /// The reply queue's name.
+    pub(crate) queue: String,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) waiting: mpsc::Receiver<Send>,
     /// Why no connection will ever be made.
     pub(crate) refused: watch::Sender<Option<String>>,
     pub(crate) stop: CancellationToken,
+    pub(crate) has_worked: bool,
 }
 
 /// What is not settled, across connections.
@@ -72,14 +75,14 @@ impl Link {
                 Ok(()) => return,
                 Err(error) => error,
             };
-            if !error.is_transient() {
+            // What was right once may be right again, e.g. a password that is being changed.
+            if !error.is_transient() && !self.has_worked {
                 let said = chain(&error);
                 tracing::error!(error = %said, "RabbitMQ refuses this client");
                 self.refused.send_replace(Some(said));
                 return;
             }
-            if backoff.failed("the client's connection", &chain(&error), &stop).await == Retry::Stop
-            {
+            if backoff.failed("the client's connection", &error, &stop).await == Retry::Stop {
                 return;
             }
         }
@@ -94,12 +97,14 @@ impl Link {
         let amqp = &self.settings.amqp;
         let consume = Connection::open(amqp, "counterfoil client").await?;
         let publish = Connection::open(amqp, "counterfoil client, publishing").await?;
-        let queue = format!("reply.{}.{}", self.client, uuid::Uuid::new_v4().simple());
+        // The same name for as long as the client lives, so that events find it after a reconnect.
+        let queue = self.queue.clone();
         consume.declare_inbox(&queue).await?;
         let mut consumer = consume.consumer(&queue, PREFETCH).await?;
         let acker = consumer.acker();
         let publisher = publish.publisher().await?;
         backoff.succeeded("the client is connected");
+        self.has_worked = true;
 
         // Everything that is open is sent again: nobody knows what became of it.
         for (_, sent_at) in open.submissions.values_mut() {
@@ -239,15 +244,4 @@ impl Link {
             body,
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

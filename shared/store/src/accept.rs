@@ -26,6 +26,8 @@ pub struct Accept {
     pub digest: Digest,
     /// How it begins.
     pub first: First,
+    /// Random, and the same when this call is repeated because its answer was lost.
+    pub nonce: String,
     /// Whether the broker delivered this submission before.
     pub redelivered: bool,
     /// Size of the body.
@@ -156,6 +158,7 @@ impl Store {
             .arg(submission.spec.deadline.map_or_else(absent, |t| t.0.to_string()))
             .arg(self.settings().outbox_per_client_max)
             .arg(self.epoch())
+            .arg(submission.nonce.as_str())
             .arg("client")
             .arg(name.client.as_str())
             .arg("job_id")

@@ -20,6 +20,20 @@ pub enum Timer {
     After(u64),
     /// At an instant.
     At(UnixMillis),
+    /// At once, if the run no longer depends on a message; else as [`Self::None`].
+    NowIfDetached,
+}
+
+/// What an event gives way to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unless {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A cancellation that a client has asked for.
+    CancelAsked,
+    /// A lease that is renewed.
+    Leased,
 }
 
 /// One event, and what is to be written with it.
@@ -37,6 +51,8 @@ pub struct Change {
     pub dispatch: Option<u64>,
     /// Leave this state out, though the table allows the step from it.
     pub except_from: Option<State>,
+    /// What it gives way to.
+    pub unless: Unless,
     /// Give it the next dispatch number.
     pub redispatch: bool,
     /// When it is looked at again.
@@ -59,6 +75,7 @@ impl Change {
             fence: None,
             dispatch: None,
             except_from: None,
+            unless: Unless::Nothing,
             redispatch: false,
             timer: Timer::None,
             detail: String::new(),
@@ -94,6 +111,8 @@ pub enum Changed {
     },
     /// Another attempt, or another dispatch, has the right now.
     Stale,
+    /// A client has asked the job to stop, and the event gives way to that.
+    CancelAsked,
     /// There is no such job.
     Missing,
 }
@@ -172,6 +191,7 @@ impl Store {
             Timer::None => String::new(),
             Timer::After(ms) => format!("+{ms}"),
             Timer::At(at) => at.0.to_string(),
+            Timer::NowIfDetached => "detached".to_owned(),
         };
         let mut call = Call::new(&scripts::TRANSITION, &all)
             .arg(change.name.member())
@@ -184,6 +204,11 @@ impl Store {
             .arg(self.settings().outbox_per_client_max)
             .arg(u8::from(change.redispatch))
             .arg("")
+            .arg(match change.unless {
+                Unless::Nothing => "",
+                Unless::CancelAsked => "cancel",
+                Unless::Leased => "lease",
+            })
             .arg(steps.len());
         for (from, to, leaves, enters) in steps {
             call = call
@@ -215,23 +240,31 @@ impl Store {
         let call = Call::new(&scripts::REPORT, &keys).arg(fence);
         let outbox_max = self.settings().outbox_per_client_max;
         let epoch = self.epoch();
+        let event = match report {
+            Report::Stage(_) => Event::Staged,
+            Report::Progress(..) => Event::Progressed,
+        };
+        let allowed: Vec<&str> = job::state::steps(event).map(|(from, _)| from.as_str()).collect();
+        let allowed = allowed.join(",");
         let call = match report {
             Report::Stage(stage) => call
-                .arg(Event::Staged.as_str())
+                .arg(event.as_str())
                 .arg(Subscription::STAGE)
                 .arg(one_line(stage))
                 .arg(outbox_max)
                 .arg("")
                 .arg(epoch)
+                .arg(allowed)
                 .arg("stage")
                 .arg(stage.as_str()),
             Report::Progress(percent, note) => call
-                .arg(Event::Progressed.as_str())
+                .arg(event.as_str())
                 .arg(Subscription::PROGRESS)
                 .arg(format!("{percent} {}", one_line(note)).trim_end())
                 .arg(outbox_max)
                 .arg("1")
                 .arg(epoch)
+                .arg(allowed)
                 .arg("progress")
                 .arg(percent)
                 .arg("progress_note")
@@ -264,6 +297,7 @@ fn changed(reply: &Reply) -> Result<Changed, Error> {
         },
         "illegal" => Changed::Illegal { state: reply.parse(1)? },
         "stale" => Changed::Stale,
+        "cancel" => Changed::CancelAsked,
         "none" => Changed::Missing,
         other => return Err(Error::unexpected(other)),
     })

@@ -29,6 +29,8 @@ pub struct Claim {
     pub idle: bool,
     /// How many attempts the job has.
     pub attempts_max: u32,
+    /// Whether this process was told to attach the message to a run, and has no such run.
+    pub not_here: bool,
     /// The body; needed only where the message was redelivered.
     pub payload: Vec<u8>,
 }
@@ -133,6 +135,7 @@ impl Store {
             .arg(Event::Started.as_str())
             .arg(self.settings().outbox_per_client_max)
             .arg(self.epoch())
+            .arg(u8::from(claim.not_here))
             .arg(claim.payload.as_slice())
     }
 

@@ -24,8 +24,9 @@ impl Store {
         Ok((at, texts.filter_map(|member| JobName::from_member(&member)).collect()))
     }
 
-    /// Gives a queued job its next dispatch number and looks at it again later. `None` if it has
-    /// moved on.
+    /// Gives a queued job its next dispatch number and looks at it again later. `payload` is kept
+    /// until the dispatch is confirmed; empty if it is here already. `None` if the job has moved on,
+    /// or there is no payload.
     ///
     /// # Errors
     /// It is not known whether it has a new number; the next look will tell.
@@ -34,6 +35,7 @@ impl Store {
         name: &JobName,
         seen: u64,
         again_after_ms: u64,
+        payload: &[u8],
     ) -> Result<Option<u64>, Error> {
         let keys = self.keys();
         let mut pipeline = Pipeline::new();
@@ -42,6 +44,7 @@ impl Store {
             .arg(seen)
             .arg(again_after_ms)
             .arg(State::Queued.as_str())
+            .arg(payload)
             .add_to(&mut pipeline);
         let reply = Reply::new(self.run(&pipeline).await?.pop().unwrap_or_default())?;
         reply.optional(0).map(|_| reply.parse(0)).transpose()

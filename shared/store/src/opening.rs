@@ -77,6 +77,11 @@ pub(crate) async fn open(
         ("yes", _) => Durability::Everysec,
         _ => Durability::None,
     };
+    if durability == Durability::None {
+        tracing::warn!(
+            "Redis has no append-only file: a restart forgets every job. Set: appendonly yes"
+        );
+    }
     let keys = Keys::new(&settings.prefix, settings.slots);
     let candidate = settings.secret.clone().unwrap_or_else(|| {
         format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())

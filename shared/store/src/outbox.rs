@@ -246,7 +246,7 @@ impl Reader {
         for _ in &keys {
             command.arg(">");
         }
-        let answer: Value = command.query_async(&mut self.connection).await?;
+        let answer: Value = self.timed(wait_ms, command).await?;
         let Value::Array(streams) = answer else { return Ok(Vec::new()) };
         let mut entries = Vec::new();
         for stream in streams {
@@ -259,6 +259,16 @@ impl Reader {
         Ok(entries)
     }
 
+    /// A peer that vanished without a word would be waited for.
+    async fn timed(&mut self, wait_ms: u64, command: redis::Cmd) -> Result<Value, Error> {
+        let limit_ms = wait_ms + self.store.settings().response_timeout_ms;
+        let answer = command.query_async(&mut self.connection);
+        match tokio::time::timeout(std::time::Duration::from_millis(limit_ms), answer).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Error::Unexpected(format!("no answer within {limit_ms} ms"))),
+        }
+    }
+
     /// Takes over entries that another notifier read and did not settle for `idle_ms`.
     ///
     /// # Errors
@@ -266,16 +276,16 @@ impl Reader {
     pub async fn take_over(&mut self, most: usize, idle_ms: u64) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::new();
         for slot in self.store.keys().slots() {
-            let answer: Value = redis::cmd("XAUTOCLAIM")
+            let mut command = redis::cmd("XAUTOCLAIM");
+            command
                 .arg(self.store.keys().outbox(slot))
                 .arg(GROUP)
                 .arg(&self.consumer)
                 .arg(idle_ms)
                 .arg("0")
                 .arg("COUNT")
-                .arg(most)
-                .query_async(&mut self.connection)
-                .await?;
+                .arg(most);
+            let answer = self.timed(0, command).await?;
             if let Value::Array(parts) = answer
                 && let Some(list) = parts.into_iter().nth(1)
             {

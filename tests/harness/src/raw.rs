@@ -46,6 +46,16 @@ impl Message {
 }
 
 impl Raw {
+    /// A raw client of the user whose connection the environment names.
+    ///
+    /// # Errors
+    /// RabbitMQ cannot be reached.
+    pub async fn from_settings() -> anyhow::Result<Self> {
+        let settings: crate::Settings = settings::load(None)?;
+        let user = settings.amqp.user()?;
+        Self::connect(settings.amqp, &user).await
+    }
+
     pub(crate) async fn connect(settings: broker::Settings, user: &str) -> anyhow::Result<Self> {
         let connection = Connection::open(&settings, "a test").await?;
         let publisher = connection.publisher().await?;

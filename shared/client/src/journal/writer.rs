@@ -89,12 +89,20 @@ fn write(
     client: &str,
     group: &[Write],
 ) -> rusqlite::Result<Vec<AppendResult>> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let now = UnixMillis::now().0;
     let mut results = Vec::new();
     for write in group {
         match write {
-            Write::Append(entries, _) => results.push(append(&transaction, client, entries, now)?),
+            Write::Append(entries, _) => {
+                // All of a call or nothing of it.
+                let part = transaction.savepoint()?;
+                let appended = append(&part, client, entries, now)?;
+                if appended.is_ok() {
+                    part.commit()?;
+                }
+                results.push(appended);
+            }
             Write::Mark(mark) => apply(&transaction, client, mark, now)?,
             Write::Flush(_) => {}
         }
@@ -105,7 +113,7 @@ fn write(
 
 /// Adds entries. The same submission again is no error; another one under its id is.
 fn append(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     client: &str,
     entries: &[Appended],
     now: i64,
@@ -138,7 +146,7 @@ fn append(
 }
 
 fn is_same(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     client: &str,
     job_id: &str,
     submission: &crate::Submission,

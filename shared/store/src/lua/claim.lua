@@ -3,13 +3,15 @@
 -- ARGV  1 member of sets   2 dispatch number   3 '1' if redelivered   4 owner   5 nonce
 --       6 lease in ms   7 '1' if nothing else runs in the worker   8 attempts allowed
 --       9 the word of a queued job   10 of a running one   11 event   12 outbox bound
---       13 epoch   14 payload (only where it was redelivered)
+--       13 epoch   14 '1' if this process surely does not run it
+--       15 payload (only where it was redelivered)
 -- Returns  start attempt fence revision alone | drop state | attach fence | detached | wait
 --          | cancel fence | exhausted fence attempt | none
 -- Atomic because two workers may hold a message of the same job.
 -- Bounded by a constant.
 local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'revision', 'fence', 'dispatch',
-  'attempt', 'deadline', 'alone', 'owner', 'lease_until', 'detached', 'cancel_requested')
+  'attempt', 'deadline', 'alone', 'owner', 'lease_until', 'detached', 'cancel_requested',
+  'dispatched_at')
 if not seen[1] then return { 'none' } end
 if seen[1] ~= 'job' then return { 'drop', seen[1] } end
 local state, fence = seen[2], seen[4] or '0-'
@@ -23,10 +25,10 @@ if state == ARGV[10] then
     return { 'start', attempt, fence, seen[3], seen[8] or '' }
   end
   if seen[11] or seen[5] ~= ARGV[2] or ARGV[3] ~= '1' then return { 'drop', state } end
-  if seen[9] == ARGV[4] then return { 'attach', fence } end
+  if seen[9] == ARGV[4] and ARGV[14] ~= '1' then return { 'attach', fence } end
   if tonumber(seen[10] or 0) > at then
     -- Its owner lives, or lived a moment ago: the lease decides, and the scheduler watches it.
-    redis.call('HSET', KEYS[1], 'detached', 1, 'payload', ARGV[14])
+    redis.call('HSET', KEYS[1], 'detached', 1, 'payload', ARGV[15])
     set_timer(ARGV[1], tonumber(seen[10]), seen[7], '0')
     return { 'detached' }
   end
@@ -39,6 +41,7 @@ if state == ARGV[10] then
 elseif state == ARGV[9] then
   if seen[5] ~= ARGV[2] then return { 'drop', state } end
   if seen[7] and tonumber(seen[7]) <= at then return { 'drop', state } end
+  if seen[12] then return { 'cancel', fence } end
   if seen[8] and ARGV[7] ~= '1' then return { 'wait' } end
 else
   return { 'drop', state }
@@ -51,8 +54,10 @@ redis.call('HSET', KEYS[1], 'state', ARGV[10], 'revision', revision, 'changed_at
   'started_at', at, 'attempt', attempt, 'fence', fence, 'owner', ARGV[4],
   'lease_until', at + tonumber(ARGV[6]), 'max_attempts', ARGV[8],
   'epoch', ARGV[13])
-if attempt > 1 then
-  redis.call('HDEL', KEYS[1], 'stage', 'progress', 'progress_note', 'error', 'payload', 'due_at')
+-- What belongs to an earlier attempt, or to the time before the dispatch.
+if attempt > 1 or seen[13] or seen[11] then
+  redis.call('HDEL', KEYS[1], 'stage', 'progress', 'progress_note', 'error', 'payload', 'due_at',
+    'dispatched_at', 'detached', 'parked_reason')
 end
 move(ARGV[1], at, from_set, KEYS[7])
 set_timer(ARGV[1], nil, seen[7], '0')

@@ -1,27 +1,32 @@
 -- Applies one event to a job: a compare-and-set over the steps that the table in Rust allows.
 -- KEYS  1-5 as in change.lua   6… the sets that the steps name
 -- ARGV  1 member of sets   2 event   3 word of the subscription ('' the new state)
---       4 fence ('' any)   5 dispatch number ('' any)   6 timer ('' none, '+ms' from now, ms)
+--       4 fence ('' any)   5 dispatch number ('' any)   6 timer ('' none, '+ms' from now, ms,
+--       'detached': now if the run no longer depends on a message)
 --       7 detail for the timeline   8 outbox bound   9 '1' if a new dispatch number is due
 --       10 '1' if the event joins an equal one before it in the timeline
---       11 number of steps, then for each: from, to, '1' if final, index of the set it leaves and
+--       11 'cancel' if it gives way to a cancellation that was asked for, 'lease' if it holds only
+--       once the lease has ended, '' otherwise
+--       12 number of steps, then for each: from, to, '1' if final, index of the set it leaves and
 --       of the set it enters (0 none); then the number of texts that follow as field, value, …;
 --       then the fields to delete
--- Returns  applied state revision dispatch at | repeated … | illegal state | stale state | none
+-- Returns  applied state revision dispatch at | repeated … | illegal state | stale state | cancel
+--          | none
 -- Atomic because state, sets, timers, timeline and event are one fact.
 -- Bounded by the number of fields.
 local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'revision', 'fence', 'dispatch',
-  'attempt', 'deadline')
+  'attempt', 'deadline', 'detached', 'cancel_requested', 'lease_until')
 if seen[1] ~= 'job' then return { 'none' } end
 local state = seen[2]
 if ARGV[4] ~= '' and seen[4] ~= ARGV[4] then return { 'stale', state } end
 if ARGV[5] ~= '' and seen[5] ~= ARGV[5] then return { 'stale', state } end
 local at = now_ms()
+if ARGV[11] == 'lease' and tonumber(seen[10] or 0) > at then return { 'stale', state } end
 
 local to, terminal, from_set, to_set
 local repeated = false
-local next_arg = 12
-for _ = 1, tonumber(ARGV[11]) do
+local next_arg = 13
+for _ = 1, tonumber(ARGV[12]) do
   if ARGV[next_arg] == state and not to then
     to, terminal = ARGV[next_arg + 1], ARGV[next_arg + 2]
     from_set, to_set = KEYS[5 + tonumber(ARGV[next_arg + 3])], KEYS[5 + tonumber(ARGV[next_arg + 4])]
@@ -36,6 +41,8 @@ if not to then
   if repeated and ARGV[4] ~= '' then return { 'repeated', state, seen[3], seen[5], at } end
   return { 'illegal', state }
 end
+
+if ARGV[11] == 'cancel' and seen[9] then return { 'cancel' } end
 
 local revision = tonumber(seen[3]) + 1
 local fields = { 'state', to, 'revision', revision, 'changed_at', at }
@@ -56,6 +63,8 @@ end
 local due = nil
 if string.sub(ARGV[6], 1, 1) == '+' then
   due = at + tonumber(string.sub(ARGV[6], 2))
+elseif ARGV[6] == 'detached' then
+  if seen[8] then due = at end
 elseif ARGV[6] ~= '' then
   due = tonumber(ARGV[6])
 end
