@@ -1,7 +1,7 @@
 //! One id, one job, however often it is sent, from however many connections.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::reply_queues::receipt_and_event;
 use broker::topology;
@@ -33,7 +33,7 @@ impl Runs {
             let runs = counting.clone();
             async move {
                 let name = format!("{}:{}", job.client(), job.job_id());
-                *runs.started.lock().unwrap().entry(name).or_default() += 1;
+                *runs.started().entry(name).or_default() += 1;
                 runs.gate.acquire().await?.forget();
                 Ok::<Value, Failure>(json!(job.client()))
             }
@@ -46,7 +46,11 @@ impl Runs {
     }
 
     fn of(&self, name: &str) -> u32 {
-        self.started.lock().unwrap().get(name).copied().unwrap_or_default()
+        self.started().get(name).copied().unwrap_or_default()
+    }
+
+    fn started(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

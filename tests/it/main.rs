@@ -1,7 +1,10 @@
 //! The running system, through its public contracts, on a real RabbitMQ and a real Redis.
 
+mod claims;
 mod dead_letters;
 mod duplicates;
+mod interleavings;
+mod promises;
 mod raw_bytes;
 mod refusals;
 mod refused_requests;

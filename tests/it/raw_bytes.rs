@@ -4,6 +4,7 @@
 use anyhow::{Context as _, ensure};
 use broker::topology;
 use harness::{World, within};
+use protocol::headers;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -24,13 +25,13 @@ const MESSAGE_ID: u16 = 1 << 7;
 const USER_ID: u16 = 1 << 4;
 
 fn short(text: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![u8::try_from(text.len()).unwrap()];
+    let mut bytes = vec![text.len() as u8];
     bytes.extend_from_slice(text);
     bytes
 }
 
 fn long(text: &[u8]) -> Vec<u8> {
-    let mut bytes = u32::try_from(text.len()).unwrap().to_be_bytes().to_vec();
+    let mut bytes = (text.len() as u32).to_be_bytes().to_vec();
     bytes.extend_from_slice(text);
     bytes
 }
@@ -107,7 +108,7 @@ impl Bytes {
 }
 
 /// Bytes that are no text, in each property and in the routing key, to the line and to the inquiry:
-/// what comes behind them is answered, and the message itself is not delivered for ever.
+/// what comes behind them is answered, and the message itself is kept, not delivered for ever.
 #[tokio::test]
 async fn a_message_that_is_not_text_does_not_stop_the_line() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -125,6 +126,7 @@ async fn a_message_that_is_not_text_does_not_stop_the_line() -> anyhow::Result<(
         ("message_id", TYPE, MESSAGE_ID, short(NOT_TEXT)),
         ("the name of a header", TYPE, HEADERS, long(&name)),
     ];
+    let mut dead = shop.read(topology::DEAD_QUEUE).await?;
     for (n, (what, key, flag, property)) in messages.into_iter().enumerate() {
         for exchange in [topology::SUBMIT, topology::REQUEST] {
             let properties = [property.clone(), short(b"shop")];
@@ -136,6 +138,9 @@ async fn a_message_that_is_not_text_does_not_stop_the_line() -> anyhow::Result<(
             shop.ask("status", &inbox.queue, serde_json::json!({"job_id": id})).await?;
             let status = inbox.next_of("status").await.context(what)?;
             assert_eq!(status.text("state"), "parked");
+            let kept = dead.next().await.context(what)?;
+            let from = kept.properties.headers.text(headers::DEAD_EXCHANGE);
+            assert_eq!(from, Some(exchange), "{what}");
         }
     }
     Ok(server.stop().await?)

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use broker::{Connection, Outcome, Publication, Publisher, topology};
 use protocol::{Destination, Properties};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 
@@ -213,47 +214,86 @@ fn delivered(outcome: Outcome) -> Delivered {
 
 /// A connection that carries direct reply-to and nothing else: a name that RabbitMQ cannot read
 /// closes the whole connection (541), and a live requester's message may come back all the same.
-/// So: without `mandatory`, once, never waited for.
+/// So: without `mandatory`, never waited for, never tried again for its own sake.
+///
+/// Messages that shared the connection with such a name are sent once more, one at a time: then the
+/// one that is in flight when the connection closes is the culprit, and is dropped.
 pub(crate) struct DirectLink {
-    settings: broker::Settings,
-    open: Mutex<Option<(Connection, Publisher)>>,
+    waiting: mpsc::Sender<Outgoing>,
 }
 
+/// Direct answers that may wait; beyond it they are dropped, as the broker would.
+const DIRECT_WAITING_MAX: usize = 4096;
+const DIRECT_CHUNK: usize = 64;
+
 impl DirectLink {
-    pub(crate) fn new(settings: broker::Settings) -> Self {
-        Self { settings, open: Mutex::new(None) }
-    }
-
-    fn send(self: &Arc<Self>, message: Outgoing) {
-        let link = Arc::clone(self);
+    /// Starts the task that keeps the connection, until `stop`.
+    pub(crate) fn start(settings: broker::Settings, stop: CancellationToken) -> Self {
+        let (waiting, messages) = mpsc::channel(DIRECT_WAITING_MAX);
         tokio::spawn(async move {
-            let publication = Publication { mandatory: false, ..publication(message) };
-            let begun = match link.publisher().await {
-                Ok(publisher) => publisher.begin(vec![publication]).await.map(drop),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = begun {
-                tracing::debug!(%error, "direct reply-to");
-            }
+            let task = DirectTask { settings, open: None };
+            stop.run_until_cancelled(task.run(messages)).await;
         });
+        Self { waiting }
     }
 
-    async fn publisher(&self) -> Result<Publisher, broker::Error> {
-        let mut open = self.open.lock().await;
-        if let Some((connection, publisher)) = &*open
+    fn send(&self, message: Outgoing) {
+        if self.waiting.try_send(message).is_err() {
+            tracing::debug!("direct reply-to: dropped, too many wait");
+        }
+    }
+}
+
+struct DirectTask {
+    settings: broker::Settings,
+    open: Option<(Connection, Publisher)>,
+}
+
+impl DirectTask {
+    async fn run(mut self, mut messages: mpsc::Receiver<Outgoing>) {
+        let mut chunk = Vec::new();
+        while messages.recv_many(&mut chunk, DIRECT_CHUNK).await > 0 {
+            let batch: Vec<Publication> = chunk
+                .drain(..)
+                .map(|message| Publication { mandatory: false, ..publication(message) })
+                .collect();
+            if self.publish(batch.clone()).await || batch.len() == 1 {
+                continue;
+            }
+            for message in batch {
+                let to = message.routing_key.clone();
+                if !self.publish(vec![message]).await {
+                    tracing::debug!(to, "direct reply-to: dropped");
+                }
+            }
+        }
+    }
+
+    /// Publishes on the connection, a new one if need be. Whether it is still there then.
+    async fn publish(&mut self, batch: Vec<Publication>) -> bool {
+        let publisher = match self.publisher().await {
+            Ok(publisher) => publisher,
+            Err(error) => {
+                tracing::debug!(%error, "direct reply-to");
+                return false;
+            }
+        };
+        let arrived = !publisher.publish(batch).await.contains(&Outcome::Lost);
+        if !arrived {
+            self.open = None;
+        }
+        arrived
+    }
+
+    async fn publisher(&mut self) -> Result<Publisher, broker::Error> {
+        if let Some((connection, publisher)) = &self.open
             && connection.is_usable()
         {
             return Ok(publisher.clone());
         }
         let connection = Connection::open(&self.settings, "counterfoil server, direct").await?;
         let publisher = connection.publisher().await?;
-        *open = Some((connection, publisher.clone()));
+        self.open = Some((connection, publisher.clone()));
         Ok(publisher)
-    }
-
-    pub(crate) async fn close(&self) {
-        if let Some((connection, _)) = self.open.lock().await.take() {
-            connection.close().await;
-        }
     }
 }

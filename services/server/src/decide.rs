@@ -185,7 +185,7 @@ impl Links {
                 _ => None,
             })
             .collect();
-        self.store.refuse(&refused).await?;
+        let mut recorded = self.store.refuse(&refused).await?.into_iter();
         self.served.look_again(&self.store, submissions.iter().map(|(s, ..)| &s.job_type)).await?;
         let accepts: Vec<Accept> =
             submissions.iter().map(|(s, nonce, again)| self.accept(s, nonce, *again)).collect();
@@ -203,7 +203,11 @@ impl Links {
                     // One submission, one answer: by construction of the list above.
                     None => Decision::default(),
                 },
-                Item::Rejected(rejected, delivery) => turned_away(rejected, delivery),
+                Item::Rejected(rejected, delivery) => {
+                    let is_recorded =
+                        recorded_refusal(rejected).is_some() && recorded.next() == Some(true);
+                    turned_away(rejected, delivery, is_recorded)
+                }
                 Item::Foreign(delivery) => Decision {
                     dead: Some(dead_letter(delivery, "not a message of this server")),
                     ..Decision::default()
@@ -381,6 +385,13 @@ impl Links {
         for item in items {
             let Item::Question(question) = item else { continue };
             let name = question_name(question);
+            if question.ticket.as_ref().is_some_and(|t| *t != self.store.ticket(&name).to_string())
+            {
+                let answer = mismatch(&name.job_id);
+                let answer = reply(question, Kind::Refusal, answer);
+                decisions.push(Decision { answer, ..Decision::default() });
+                continue;
+            }
             let (as_of, mut records) = self.store.read(std::slice::from_ref(&name)).await?;
             let mut record = records.pop().flatten();
             if question.verb == Verb::Cancel && is_a_job(record.as_ref()) {
@@ -410,18 +421,20 @@ impl Links {
         record: &Record,
         as_of: UnixMillis,
     ) -> Result<(Kind, Answer), store::Error> {
-        if let Some(asked) = &question.ticket
-            && record.ticket.as_ref().is_some_and(|ticket| ticket != asked)
-        {
-            let name = question_name(question);
-            let message = "the job id and the ticket name different jobs";
-            return Ok((Kind::Refusal, refusal(&name, Code::IdMismatch, message)));
-        }
         let history = match (question.history, is_a_job(Some(record))) {
             (true, true) => Some(self.store.history(&question_name(question)).await?),
             _ => None,
         };
         Ok(answers::found(record, as_of, history))
+    }
+}
+
+/// A ticket follows from client and job id, so it is known without a record which one is right.
+pub(crate) fn mismatch(job_id: &job::JobId) -> Answer {
+    let message = "the job id and the ticket name different jobs";
+    Answer {
+        job_id: Some(job_id.as_str().to_owned()),
+        ..Answer::refused(&Refusal::new(Code::IdMismatch, message))
     }
 }
 
@@ -443,12 +456,14 @@ fn recorded_refusal(rejected: &Rejected) -> Option<(JobName, Refusal)> {
     Some((name, rejected.refusal.clone()))
 }
 
-/// A refusal that names none is kept in the dead-letter queue. Either is answered where it may be.
-fn turned_away(rejected: &Rejected, delivery: &Delivery) -> Decision {
+/// A refusal that names no job, or of which neither a record nor an answer tells, is kept in the
+/// dead-letter queue. Any is answered where it may be.
+fn turned_away(rejected: &Rejected, delivery: &Delivery, is_recorded: bool) -> Decision {
     let refusal = &rejected.refusal;
-    let dead = recorded_refusal(rejected)
-        .is_none()
-        .then(|| dead_letter(delivery, &format!("{}: {}", refusal.code, refusal.message)));
+    let names_none = recorded_refusal(rejected).is_none();
+    let is_kept = names_none || (!is_recorded && rejected.reply_to.is_none());
+    let reason = format!("{}: {}", refusal.code, refusal.message);
+    let dead = is_kept.then(|| dead_letter(delivery, &reason));
     Decision { work: None, dead, answer: rejection(rejected) }
 }
 

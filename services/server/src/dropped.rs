@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use broker::{Backoff, Delivery, Outcome, Publisher, Retry, dead_letter, topology};
 use job::{ClientName, JobId, QueueName};
-use protocol::{Code, Refusal, WorkMessage};
+use protocol::{Code, Refusal, WorkMessage, headers};
 use store::JobName;
 
 use crate::Error;
@@ -71,14 +71,21 @@ async fn record(
             Some(message) => dispatch_again(links, publisher, message).await?,
             None => refuse(links, &delivery).await?,
         };
-        letters.push(dead_letter(&delivery, reason));
         tags.push(delivery.tag);
+        letters.push(dead_letter(&as_published(delivery), reason));
     }
     let kept = publisher.publish(letters).await;
     if kept.iter().any(|outcome| *outcome != Outcome::Confirmed) {
         return Err(broker::Error::Gone.into());
     }
     Ok(acker.ack(&tags).await?)
+}
+
+/// The delivery as it was before the broker dropped it.
+fn as_published(delivery: Delivery) -> Delivery {
+    let first = delivery.properties.headers.text(headers::FIRST_DEATH_EXCHANGE);
+    let exchange = first.unwrap_or(&delivery.exchange).to_owned();
+    Delivery { exchange, ..delivery }
 }
 
 /// The routing key of a dropped work message is its queue; the seal says whether it is ours.
@@ -110,6 +117,10 @@ async fn dispatch_again(
 /// writes to this queue.
 async fn refuse(links: &Links, delivery: &Delivery) -> Result<&'static str, Error> {
     let properties = &delivery.properties;
+    // Only a submission has an id of its own to be refused.
+    if properties.headers.text(headers::FIRST_DEATH_QUEUE) != Some(topology::INTAKE_QUEUE) {
+        return Ok("dropped by the broker before it was read");
+    }
     let client = properties.user_id.as_deref().and_then(|user| ClientName::parse(user).ok());
     let job_id = properties.message_id.as_deref().and_then(|id| JobId::parse(id).ok());
     let (Some(client), Some(job_id)) = (client, job_id) else {

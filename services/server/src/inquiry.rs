@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use broker::{Acker, Delivery, Outcome, Publication, Publisher, chain, dead_letter, topology};
 use job::Ticket;
-use protocol::{
-    Answer, AnswerWord, Code, Forwarded, Kind, Refusal, Request, Subject, UnixMillis, Verb,
-};
+use protocol::{Answer, AnswerWord, Code, Forwarded, Kind, Request, Subject, UnixMillis, Verb};
 use store::{JobName, Record, RecordKind};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
@@ -18,7 +16,7 @@ use crate::Error;
 use crate::answers;
 use crate::cancel::cancel;
 use crate::courier::{Courier, Delivered};
-use crate::decide::{ToClient, rejection};
+use crate::decide::{ToClient, mismatch, rejection};
 use crate::links::Links;
 
 const PREFETCH: u16 = 512;
@@ -104,14 +102,15 @@ impl Inquiry {
                 Ok(request) => requests.push(request),
                 Err(rejected) => {
                     let refusal = &rejected.refusal;
-                    match rejection(&rejected) {
-                        Some(answer) if rejected.client.is_some() => replies.push(answer),
-                        answer => {
-                            replies.extend(answer);
-                            let reason = format!("{}: {}", refusal.code, refusal.message);
-                            onward.push((dead_letter(delivery, &reason), None));
-                        }
+                    // What cannot be parsed, and what nobody can be told of, is kept.
+                    let is_kept = rejected.client.is_none()
+                        || rejected.reply_to.is_none()
+                        || refusal.code == Code::BadRequest;
+                    if is_kept {
+                        let reason = format!("{}: {}", refusal.code, refusal.message);
+                        onward.push((dead_letter(delivery, &reason), None));
                     }
+                    replies.extend(rejection(&rejected));
                 }
             }
         }
@@ -168,9 +167,16 @@ impl Inquiry {
         for Asked { request, subject, name, is_foreign } in asked {
             let request = &requests[request];
             let record = name.as_ref().and_then(|_| records.next().flatten());
+            if let (Some(job_id), Some(ticket), Some(name)) =
+                (subject.job_id(), subject.ticket(), &name)
+                && self.links.store.ticket(name) != ticket
+            {
+                replies.extend(to_client(request, Kind::Refusal, mismatch(job_id)));
+                continue;
+            }
             match (name, record) {
                 (Some(name), Some(record)) => {
-                    let answered = self.known(request, &subject, &name, record, as_of).await?;
+                    let answered = self.known(request, &name, record, as_of).await?;
                     match answered {
                         Some((kind, answer)) => replies.extend(to_client(request, kind, answer)),
                         None => forwards.push((request, name, subject.ticket())),
@@ -240,20 +246,10 @@ impl Inquiry {
     async fn known(
         &self,
         request: &Request,
-        subject: &Subject,
         name: &JobName,
         mut record: Record,
         as_of: UnixMillis,
     ) -> Result<Option<(Kind, Answer)>, store::Error> {
-        if let Subject::Both(job_id, ticket) = subject
-            && record.ticket().is_some_and(|recorded| recorded != *ticket)
-        {
-            let message = "the job id and the ticket name different jobs";
-            let refusal = Refusal::new(Code::IdMismatch, message);
-            let answer =
-                Answer { job_id: Some(job_id.as_str().to_owned()), ..Answer::refused(&refusal) };
-            return Ok(Some((Kind::Refusal, answer)));
-        }
         let kind = record.kind();
         // A corrected submission may stand in the line behind the refused one.
         if kind == Some(RecordKind::Refused) {

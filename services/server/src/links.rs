@@ -39,7 +39,7 @@ impl Links {
             store,
             consume,
             publish,
-            direct: Arc::new(DirectLink::new(amqp.clone())),
+            direct: Arc::new(DirectLink::start(amqp.clone(), stop.clone())),
             stop,
         })
     }
@@ -52,6 +52,5 @@ impl Links {
     pub(crate) async fn close(&self) {
         self.consume.close().await;
         self.publish.close().await;
-        self.direct.close().await;
     }
 }

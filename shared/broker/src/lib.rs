@@ -21,6 +21,7 @@ mod convert;
 mod dead;
 mod error;
 mod publisher;
+mod salvage;
 mod settings;
 
 pub use backoff::{Backoff, Retry};
@@ -30,4 +31,5 @@ pub use consumer::{Acker, Consumer, Delivery};
 pub use dead::dead_letter;
 pub use error::Error;
 pub use publisher::{Outcome, Publication, Publisher};
+pub use salvage::salvage;
 pub use settings::Settings;

@@ -48,6 +48,10 @@ pub const TRACESTATE: &str = "tracestate";
 /// Added by the broker to a message that it has dead-lettered: such a message did not come from
 /// the client that its properties name, so it is never taken for a submission or a request.
 pub const X_DEATH: &str = "x-death";
+/// Added by the broker to a message that it has dead-lettered: the queue it was in first.
+pub const FIRST_DEATH_QUEUE: &str = "x-first-death-queue";
+/// Added by the broker to a message that it has dead-lettered: the exchange it was published to.
+pub const FIRST_DEATH_EXCHANGE: &str = "x-first-death-exchange";
 /// Set by quorum queues on a redelivery: how often the message has been returned.
 pub const DELIVERY_COUNT: &str = "x-delivery-count";
 

@@ -191,11 +191,12 @@ impl Store {
         }
     }
 
-    /// Leaves records of refused submissions.
+    /// Leaves records of refused submissions; `false` where the identifier is a job's, or void, and
+    /// stays it.
     ///
     /// # Errors
     /// Nothing is known of any of them: call again with the same.
-    pub async fn refuse(&self, refused: &[(JobName, Refusal)]) -> Result<(), Error> {
+    pub async fn refuse(&self, refused: &[(JobName, Refusal)]) -> Result<Vec<bool>, Error> {
         let mut pipeline = Pipeline::with_capacity(refused.len());
         for (name, refusal) in refused {
             Call::new(&scripts::REFUSE, &[&self.keys().job(name)])
@@ -210,7 +211,8 @@ impl Store {
                 .arg(refusal.message.as_str())
                 .add_to(&mut pipeline);
         }
-        self.run(&pipeline).await.map(drop)
+        let written = self.run(&pipeline).await?;
+        written.into_iter().map(|value| Ok(Reply::new(value)?.word() == "1")).collect()
     }
 
     /// Makes an identifier unusable, unless it is a job's. Returns whether it is unusable now.
