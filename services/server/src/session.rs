@@ -57,12 +57,6 @@ impl Server {
         self.stop.cancel();
         self.task.await.unwrap_or(Err(Error::Panicked("server")))
     }
-
-    /// Stops in the middle of whatever it does, like a process that is killed: nothing is
-    /// acknowledged, closed or finished.
-    pub fn abort(self) {
-        self.task.abort();
-    }
 }
 
 /// Runs the roles until told to stop, through every failure that may pass.
