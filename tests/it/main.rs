@@ -2,6 +2,7 @@
 
 mod claims;
 mod dead_letters;
+mod documents;
 mod duplicates;
 mod interleavings;
 mod program;
@@ -11,4 +12,5 @@ mod refusals;
 mod refused_requests;
 mod reply_queues;
 mod thread;
+mod tidy;
 mod worker;

@@ -16,7 +16,7 @@ use crate::Error;
 use crate::answers;
 use crate::cancel::cancel;
 use crate::courier::{Courier, Delivered};
-use crate::decide::{ToClient, mismatch, rejection};
+use crate::line::{ToClient, mismatch, rejection};
 use crate::links::Links;
 
 const PREFETCH: u16 = 512;

@@ -2,7 +2,7 @@
 //!
 //! In reading order: what they share for one [`session`] of connections ([`links`], [`courier`],
 //! [`dispatch`], [`answers`], [`cancel`], [`served`]), and then the roles: [`registrar`]
-//! (with [`decide`]), [`inquiry`], [`notifier`], [`scheduler`], and [`dropped`], which reads what
+//! (with [`line`]), [`inquiry`], [`notifier`], [`scheduler`], and [`dropped`], which reads what
 //! the broker drops.
 //!
 //! No role holds state of its own: what must survive is in the store, what is under way is
@@ -18,9 +18,9 @@ pub(crate) mod courier;
 pub(crate) mod dispatch;
 pub(crate) mod served;
 
-pub(crate) mod decide;
 pub(crate) mod dropped;
 pub(crate) mod inquiry;
+pub(crate) mod line;
 pub(crate) mod notifier;
 pub(crate) mod registrar;
 pub(crate) mod scheduler;

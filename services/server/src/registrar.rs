@@ -32,8 +32,8 @@ use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::courier::{Courier, Delivered};
-use crate::decide::{Decision, Line, ToClient};
 use crate::dispatch::{Dispatched, dispatch};
+use crate::line::{Decision, Line, ToClient};
 use crate::links::Links;
 
 /// Deliveries decided in one go: enough to share a pipeline, few enough to answer soon.

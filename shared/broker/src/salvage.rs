@@ -477,7 +477,7 @@ mod tests {
         }
         use HeaderValue::{Int, Other, Text};
         let ints = [Int(-1), Int(-2), Int(u32::MAX.into())];
-        let expected = [&[Text("hi".into()), Other], &ints[..], &[Other; 5].map(|it| it)].concat();
+        let expected = [&[Text("hi".into()), Other], &ints[..], &[const { Other }; 5]].concat();
         assert!(properties.headers.iter().map(|(_, value)| value).eq(&expected));
         // Three bytes stand for each of the 255, but it must fit into a short string again.
         let long = Content::parse(&deliver(&[0xff; 255]), &header(0, b"")).unwrap();

@@ -1,174 +1,23 @@
-//! What the registrar decides about deliveries of the line, in their order.
-//!
-//! # Why negatives are a second phase
-//! "Unknown" may be said only when every earlier delivery of the line has been decided: a failed
-//! accept in front of the question could still succeed when it is repeated. So deliveries are taken
-//! in runs. A run of submissions is decided as a whole, or it stays and everything behind it waits;
-//! a run of questions is answered only when nothing stands in front of it.
-//!
-//! ```text
-//!   S S S │ Q Q │ S │ Q        S submission, Q question
-//!   ─────   ───   ─   ─
-//!   one pipeline each; a failure keeps its run and all behind it, and questions behind it are
-//!   answered `unavailable` at once
-//! ```
+//! Submissions: accepted, refused, or turned away.
 
-use std::collections::VecDeque;
-
-use broker::{Delivery, dead_letter, topology};
+use broker::{Delivery, dead_letter};
 use job::Ticket;
-use protocol::reply_to::Purpose;
 use protocol::{
-    Answer, AnswerWord, Code, Destination, Forwarded, Kind, Limits, Refusal, Rejected, Submission,
-    UnixMillis, Verb, WorkMessage,
+    Answer, AnswerWord, Code, Kind, Refusal, Rejected, Submission, UnixMillis, WorkMessage,
 };
 use store::accept::{Accept, Accepted, First};
-use store::{JobName, Record, RecordKind};
+use store::{JobName, Record};
 
+use super::{Decision, Item, ToClient, refusal};
 use crate::answers;
-use crate::cancel::cancel;
-use crate::courier::Outgoing;
 use crate::dispatch::parked_until;
 use crate::links::Links;
 
-/// What is to be done before a delivery may be acknowledged, and right after.
-#[derive(Default)]
-pub(crate) struct Decision {
-    /// To be dispatched.
-    pub(crate) work: Option<WorkMessage>,
-    /// To be kept in the dead-letter queue.
-    pub(crate) dead: Option<broker::Publication>,
-    /// To be sent once the delivery is acknowledged.
-    pub(crate) answer: Option<ToClient>,
-}
-
-/// An answer that is not yet a message: a receipt may still learn that its job was parked.
-pub(crate) struct ToClient {
-    pub(crate) to: Destination,
-    pub(crate) correlation_id: Option<String>,
-    pub(crate) kind: Kind,
-    pub(crate) answer: Answer,
-    /// Whose receipt it is; a receipt that does not arrive in time goes to the outbox.
-    pub(crate) receipt_of: Option<JobName>,
-}
-
-impl ToClient {
-    pub(crate) fn message(self) -> Outgoing {
-        Outgoing {
-            body: self.answer.to_json(),
-            properties: self.answer.properties(self.kind, self.correlation_id),
-            to: self.to,
-        }
-    }
-}
-
-enum Item {
-    /// With the nonce of this delivery, and whether it is a redelivery.
-    Submission(Box<Submission>, String, bool),
-    Rejected(Box<Rejected>, Delivery),
-    Question(Box<Forwarded>),
-    Foreign(Delivery),
-}
-
-/// The deliveries that are not decided yet, in the order of the line.
-pub(crate) struct Line<'a> {
-    links: &'a Links,
-    items: VecDeque<Item>,
-}
-
-impl<'a> Line<'a> {
-    pub(crate) fn new(links: &'a Links) -> Self {
-        Self { links, items: VecDeque::new() }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    pub(crate) fn push(&mut self, delivery: Delivery) {
-        self.items.push_back(read(delivery, self.links.settings.payload_bytes_max));
-    }
-
-    /// Decides everything that is there.
-    ///
-    /// # Errors
-    /// The store failed. What was decided before is in `decisions`; the rest stays, in order.
-    pub(crate) async fn decide(
-        &mut self,
-        decisions: &mut Vec<Decision>,
-    ) -> Result<(), store::Error> {
-        while let Some(front) = self.items.front() {
-            let of_questions = matches!(front, Item::Question(_));
-            let run = self
-                .items
-                .iter()
-                .take_while(|item| matches!(item, Item::Question(_)) == of_questions)
-                .count();
-            let items = &self.items.make_contiguous()[..run];
-            let decided = if of_questions {
-                self.links.answer_questions(items).await?
-            } else {
-                self.links.decide_submissions(items).await?
-            };
-            decisions.extend(decided);
-            self.items.drain(..run);
-        }
-        Ok(())
-    }
-
-    /// Takes the questions out while something in front of them is undecided, and answers that
-    /// nothing can be said. They are acknowledged with the deliveries around them.
-    pub(crate) fn give_up_questions(&mut self) -> Vec<ToClient> {
-        let mut answers = Vec::new();
-        self.items.retain(|item| {
-            let Item::Question(question) = item else { return true };
-            let name = question_name(question);
-            let why = "an earlier submission in the line is not decided yet";
-            answers.extend(reply(question, Kind::Status, answers::unavailable(Some(&name), why)));
-            false
-        });
-        answers
-    }
-}
-
-/// What a delivery is. It is internal only if the exchange that it came through says so: a client
-/// that puts our headers into its own message stays itself.
-fn read(delivery: Delivery, payload_bytes_max: usize) -> Item {
-    if delivery.exchange == topology::LINE {
-        return match Forwarded::read(&delivery.properties, &delivery.body) {
-            Some(question) => Item::Question(Box::new(question)),
-            None => Item::Foreign(delivery),
-        };
-    }
-    if delivery.exchange != topology::SUBMIT {
-        return Item::Foreign(delivery);
-    }
-    let limits = Limits { payload_bytes_max };
-    let body = delivery.body.clone();
-    match Submission::read(&delivery.routing_key, &delivery.properties, body, limits) {
-        Ok(submission) => {
-            let nonce = format!("{:016x}", fastrand::u64(..));
-            Item::Submission(Box::new(submission), nonce, delivery.redelivered)
-        }
-        Err(rejected) => Item::Rejected(rejected, delivery),
-    }
-}
-
-fn question_name(question: &Forwarded) -> JobName {
-    JobName { client: question.client.clone(), job_id: question.job_id.clone() }
-}
-
-/// An answer to a question, if it may be sent: the queue's name is checked again, for it has
-/// travelled.
-fn reply(question: &Forwarded, kind: Kind, answer: Answer) -> Option<ToClient> {
-    let name = question.reply_to.as_deref()?;
-    let to = Destination::check(Some(&question.client), name, Purpose::Answer).ok()?;
-    let correlation_id = question.correlation_id.clone();
-    Some(ToClient { to, correlation_id, kind, answer, receipt_of: None })
-}
-
 impl Links {
-    async fn decide_submissions(&self, items: &[Item]) -> Result<Vec<Decision>, store::Error> {
+    pub(super) async fn decide_submissions(
+        &self,
+        items: &[Item],
+    ) -> Result<Vec<Decision>, store::Error> {
         let submissions: Vec<(&Submission, &str, bool)> = items
             .iter()
             .filter_map(|item| match item {
@@ -378,74 +227,6 @@ impl Links {
             horizon_ms: Some(self.settings.horizon_ms),
             ..Answer::new(AnswerWord::Found)
         }
-    }
-
-    async fn answer_questions(&self, items: &[Item]) -> Result<Vec<Decision>, store::Error> {
-        let mut decisions = Vec::with_capacity(items.len());
-        for item in items {
-            let Item::Question(question) = item else { continue };
-            let name = question_name(question);
-            if question.ticket.as_ref().is_some_and(|t| *t != self.store.ticket(&name).to_string())
-            {
-                let answer = mismatch(&name.job_id);
-                let answer = reply(question, Kind::Refusal, answer);
-                decisions.push(Decision { answer, ..Decision::default() });
-                continue;
-            }
-            let (as_of, mut records) = self.store.read(std::slice::from_ref(&name)).await?;
-            let mut record = records.pop().flatten();
-            if question.verb == Verb::Cancel && is_a_job(record.as_ref()) {
-                record = cancel(&self.store, &name).await?;
-            } else if question.verb == Verb::Cancel
-                && record.as_ref().is_none_or(|r| r.kind() == Some(RecordKind::Refused))
-            {
-                self.store.void(&name).await?;
-                record = self.store.read_one(&name).await?;
-            }
-            let (kind, answer) = match &record {
-                Some(record) => self.found_in_line(question, record, as_of).await?,
-                None => {
-                    let word = AnswerWord::Unknown;
-                    (Kind::Status, answers::negative(&self.store, &name, word, as_of))
-                }
-            };
-            decisions
-                .push(Decision { answer: reply(question, kind, answer), ..Decision::default() });
-        }
-        Ok(decisions)
-    }
-
-    async fn found_in_line(
-        &self,
-        question: &Forwarded,
-        record: &Record,
-        as_of: UnixMillis,
-    ) -> Result<(Kind, Answer), store::Error> {
-        let history = match (question.history, is_a_job(Some(record))) {
-            (true, true) => Some(self.store.history(&question_name(question)).await?),
-            _ => None,
-        };
-        Ok(answers::found(record, as_of, history))
-    }
-}
-
-/// A ticket follows from client and job id, so it is known without a record which one is right.
-pub(crate) fn mismatch(job_id: &job::JobId) -> Answer {
-    let message = "the job id and the ticket name different jobs";
-    Answer {
-        job_id: Some(job_id.as_str().to_owned()),
-        ..Answer::refused(&Refusal::new(Code::IdMismatch, message))
-    }
-}
-
-fn is_a_job(record: Option<&Record>) -> bool {
-    record.and_then(Record::kind) == Some(RecordKind::Job)
-}
-
-fn refusal(name: &JobName, code: Code, message: &str) -> Answer {
-    Answer {
-        job_id: Some(name.job_id.as_str().to_owned()),
-        ..Answer::refused(&Refusal::new(code, message))
     }
 }
 
