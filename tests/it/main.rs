@@ -1,5 +1,7 @@
 //! The running system, through its public contracts, on a real RabbitMQ and a real Redis.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod claims;
 mod dead_letters;
 mod documents;

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, ensure};
 use broker::topology;
-use harness::{World, within};
+use harness::{Process, World, within};
 use protocol::headers;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -144,4 +144,34 @@ async fn a_message_that_is_not_text_does_not_stop_the_line() -> anyhow::Result<(
         }
     }
     Ok(server.stop().await?)
+}
+
+/// A header of nested arrays overflows the stack of whoever reads it by recursion, which no program
+/// survives. It costs a process once: the next one takes the message off before it reads.
+#[tokio::test]
+async fn a_header_that_nests_without_end_stops_the_line_for_no_longer_than_a_restart()
+-> anyhow::Result<()> {
+    let world = World::new().await?;
+    let environment = world.environment("server");
+    let start = || Process::start("counterfoil", &["server"], &environment, &world.directory);
+    let shop = world.raw("shop").await?;
+    shop.connection.declare_topology().await?;
+    let mut inbox = shop.inbox("a").await?;
+    let mut dead = shop.read(topology::DEAD_QUEUE).await?;
+    let mut nested = Vec::new();
+    for _ in 0..2_000 {
+        nested = [b"A".to_vec(), long(&nested)].concat();
+    }
+    let header = long(&[short(b"n"), nested].concat());
+    let mut bytes = Bytes::open(&world, "shop").await?;
+    bytes.publish(topology::SUBMIT, TYPE, HEADERS | USER_ID, &[header, short(b"shop")]).await?;
+    shop.submit_job("order.place", "A-1", &inbox.queue, &[], "{}").await?;
+    let (server, mut says) = start()?;
+    says.until("working").await?;
+    assert_eq!(inbox.next_of("receipt").await?.text("job_id"), "A-1");
+    let kept = dead.next().await?;
+    let reason = kept.properties.headers.text(headers::REASON).unwrap_or_default();
+    assert!(reason.ends_with("nests too deep"), "{reason}");
+    assert_eq!(server.terminate().await?, Some(0));
+    Ok(())
 }

@@ -2,8 +2,8 @@
 //!
 //! In reading order: what they share for one [`session`] of connections ([`links`], [`courier`],
 //! [`dispatch`], [`answers`], [`cancel`], [`served`]), and then the roles: [`registrar`]
-//! (with [`line`]), [`inquiry`], [`notifier`], [`scheduler`], and [`dropped`], which reads what
-//! the broker drops.
+//! (with [`line`]), [`inquiry`], [`notifier`], [`scheduler`], [`dropped`], which reads what
+//! the broker drops, and [`salvaged`], which takes off what cannot be read.
 //!
 //! No role holds state of its own: what must survive is in the store, what is under way is
 //! unacknowledged at the broker, and any of them may be killed at any line.
@@ -23,6 +23,7 @@ pub(crate) mod inquiry;
 pub(crate) mod line;
 pub(crate) mod notifier;
 pub(crate) mod registrar;
+pub(crate) mod salvaged;
 pub(crate) mod scheduler;
 
 mod error;

@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::links::Links;
-use crate::{Error, Role, Settings, dropped, inquiry, notifier, registrar, scheduler};
+use crate::{Error, Role, Settings, dropped, inquiry, notifier, registrar, salvaged, scheduler};
 
 /// How long roles may take to finish what they have decided.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -105,7 +105,9 @@ async fn session(
             Some(store) => store.clone(),
             None => store.insert(Store::connect(redis.clone()).await?).clone(),
         };
-        Links::open(settings.clone(), amqp, store, stop.child_token()).await
+        let links = Links::open(settings.clone(), amqp, store, stop.child_token()).await?;
+        salvaged::salvage(&links, amqp).await?;
+        Ok::<_, Error>(links)
     };
     let links = tokio::select! {
         links = connecting => Arc::new(links?),

@@ -163,7 +163,26 @@ impl Inbox {
     /// # Errors
     /// None came in time.
     pub async fn next(&mut self) -> anyhow::Result<Message> {
-        if self.received.is_empty() {
+        self.next_where(|_| true).await
+    }
+
+    /// The next message of a kind; others stay for later calls, for events may come before their
+    /// receipt.
+    ///
+    /// # Errors
+    /// None came in time.
+    pub async fn next_of(&mut self, kind: &str) -> anyhow::Result<Message> {
+        self.next_where(|delivery| delivery.properties.kind.as_deref() == Some(kind)).await
+    }
+
+    async fn next_where(&mut self, wanted: impl Fn(&Delivery) -> bool) -> anyhow::Result<Message> {
+        loop {
+            if let Some(place) = self.received.iter().position(&wanted) {
+                let delivery = self.received.remove(place).context("a message")?;
+                let body = serde_json::from_slice(&delivery.body).unwrap_or(Value::Null);
+                let kind = delivery.properties.kind.clone().unwrap_or_default();
+                return Ok(Message { kind, properties: delivery.properties, body });
+            }
             let what = format!("a message on {}", self.queue);
             let chunk = within(&what, self.consumer.next_chunk(100)).await??;
             for delivery in &chunk {
@@ -171,29 +190,9 @@ impl Inbox {
             }
             self.received.extend(chunk);
         }
-        let delivery = self.received.pop_front().context("a message")?;
-        let body = serde_json::from_slice(&delivery.body).unwrap_or(Value::Null);
-        Ok(Message {
-            kind: delivery.properties.kind.clone().unwrap_or_default(),
-            properties: delivery.properties,
-            body,
-        })
     }
 
-    /// The next message of a kind; others are passed over.
-    ///
-    /// # Errors
-    /// None came in time.
-    pub async fn next_of(&mut self, kind: &str) -> anyhow::Result<Message> {
-        loop {
-            let message = self.next().await?;
-            if message.kind == kind {
-                return Ok(message);
-            }
-        }
-    }
-
-    /// The event that tells of a state or change; others are passed over.
+    /// The event that tells of a state or change; other events are passed over.
     ///
     /// # Errors
     /// None came in time.

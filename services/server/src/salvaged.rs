@@ -1,0 +1,67 @@
+//! Messages that lapin cannot read: a text that is no UTF-8, a header that nests without end. They
+//! would close the connection of every consumer of their queue, for ever; so they are taken off
+//! before a session reads, refused, and kept for people.
+
+use broker::{Delivery, Outcome, Publisher, dead_letter, topology};
+use job::JobId;
+use protocol::{Code, Refusal, Rejected};
+use store::JobName;
+
+use crate::Error;
+use crate::courier::Courier;
+use crate::line::rejection;
+use crate::links::Links;
+
+/// Takes what cannot be read off the queues that clients fill.
+pub(crate) async fn salvage(links: &Links, amqp: &broker::Settings) -> Result<(), Error> {
+    let publisher = links.publisher().await?;
+    let courier =
+        Courier::new(&links.publish, &links.direct, links.settings.deliver_timeout()).await?;
+    let of = async |queue: &str| {
+        let turn_away = |delivery| {
+            turn_away(links, &publisher, &courier, queue == topology::INTAKE_QUEUE, delivery)
+        };
+        broker::salvage(amqp, queue, turn_away).await
+    };
+    let (line, requests, dropped) = tokio::join!(
+        of(topology::INTAKE_QUEUE),
+        of(topology::INQUIRY_QUEUE),
+        of(topology::DROPPED_QUEUE)
+    );
+    let taken = line? + requests? + dropped?;
+    if taken > 0 {
+        tracing::warn!(taken, "messages that cannot be read are kept in the dead-letter queue");
+    }
+    Ok(())
+}
+
+/// Whether a message may be acknowledged: it is kept, and recorded and answered where it can be.
+async fn turn_away(
+    links: &Links,
+    publisher: &Publisher,
+    courier: &Courier,
+    is_submission: bool,
+    delivery: Delivery,
+) -> bool {
+    let message = "a property, the routing key or a header's name is not UTF-8, or nests too deep";
+    let mut rejected = Rejected::from(&delivery.properties);
+    rejected.refusal = Refusal::new(Code::BadHeader, message);
+    let id = delivery.properties.message_id.as_deref().map(JobId::parse);
+    if let (true, Some(Ok(job_id)), Some(client)) = (is_submission, id, rejected.client.clone()) {
+        rejected.job_id = Some(job_id.clone());
+        let refused = (JobName { client, job_id }, rejected.refusal.clone());
+        if let Err(error) = links.store.refuse(&[refused]).await {
+            tracing::warn!(%error, "a message that cannot be read stays where it is");
+            return false;
+        }
+    }
+    let reason = format!("{}: {message}", rejected.refusal.code);
+    let kept = publisher.publish(vec![dead_letter(&delivery, &reason)]).await;
+    if !matches!(kept[..], [Outcome::Confirmed]) {
+        return false;
+    }
+    let answer = rejection(&rejected).map(|answer| answer.message());
+    let delivered = courier.deliver(answer.into_iter().collect()).await;
+    tracing::debug!(?delivered, "the refusal of a message that cannot be read");
+    true
+}
