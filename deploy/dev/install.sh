@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs what a private RabbitMQ and Redis need, from Debian's packages, when something is missing.
-# No broker or store of the system's is left started or enabled: policy-rc.d refuses the start that
-# a package's installation would make. `install.sh python` adds what the Python examples need.
+# Installs what a private RabbitMQ and Redis need, from Debian's packages, when something is
+# missing. No broker or store of the system's is left started or enabled: policy-rc.d refuses the
+# start that a package's installation would make. `install.sh python` adds what the Python examples
+# need.
 set -eu
 
 wanted="rabbitmq-server redis-server"
@@ -9,7 +10,8 @@ wanted="rabbitmq-server redis-server"
 
 missing=""
 for package in $wanted; do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
+        missing="$missing $package"
 done
 if [ -z "$missing" ]; then
     exit 0

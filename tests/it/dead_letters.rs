@@ -94,7 +94,8 @@ async fn a_request_that_cannot_be_parsed_is_answered_and_kept_once() -> anyhow::
     Ok(server.stop().await?)
 }
 
-/// Its id is a job's, whose record stays; its reply queue is another's. Nothing is dropped silently.
+/// Its id is a job's, whose record stays; its reply queue is another's. Nothing is dropped
+/// silently.
 #[tokio::test]
 async fn a_refusal_that_is_neither_answered_nor_recorded_is_kept() -> anyhow::Result<()> {
     let world = World::new().await?;

@@ -78,8 +78,9 @@ async fn all_found(world: &World, inbox: &mut Inbox, last: &str) -> anyhow::Resu
     Ok(())
 }
 
-/// While a submission in front has failed, the question behind it is `unavailable`, never `unknown`;
-/// once the store takes writes again it is found. The store is full: reads pass, writes fail.
+/// While a submission in front has failed, the question behind it is `unavailable`, never
+/// `unknown`; once the store takes writes again it is found. The store is full: reads pass, writes
+/// fail.
 #[tokio::test]
 async fn h3_no_negative_is_said_while_something_in_front_is_undecided() -> anyhow::Result<()> {
     let mut world = World::new().await?;

@@ -31,8 +31,8 @@ async fn an_id_and_a_ticket_of_different_jobs_are_refused() -> anyhow::Result<()
     desk.close().await
 }
 
-/// The submission stands in the line when the cancellation comes, and the cancellation behind it: by
-/// then there is a job that could be cancelled by mistake.
+/// The submission stands in the line when the cancellation comes, and the cancellation behind it:
+/// by then there is a job that could be cancelled by mistake.
 #[tokio::test]
 async fn a_mismatch_that_is_seen_in_the_line_cancels_nothing() -> anyhow::Result<()> {
     let mut desk = Desk::open().await?;

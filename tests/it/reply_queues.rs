@@ -76,8 +76,8 @@ impl Stock {
     }
 }
 
-/// A receipt and the event that tells of a change. Either may come first: they are sent by different
-/// roles.
+/// A receipt and the event that tells of a change. Either may come first: they are sent by
+/// different roles.
 pub(crate) async fn receipt_and_event(
     inbox: &mut Inbox,
     word: &str,

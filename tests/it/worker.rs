@@ -177,8 +177,8 @@ async fn a_killed_workers_job_is_finished_by_the_next() -> anyhow::Result<()> {
     Ok(server.stop().await?)
 }
 
-/// A worker that is told to stop lets its jobs finish; what takes too long is given back, uncounted,
-/// and finished elsewhere.
+/// A worker that is told to stop lets its jobs finish; what takes too long is given back,
+/// uncounted, and finished elsewhere.
 #[tokio::test]
 async fn a_draining_worker_gives_back_what_it_cannot_finish() -> anyhow::Result<()> {
     let mut world = World::new().await?;

@@ -92,7 +92,7 @@ pub(crate) struct Submit {
     /// Which changes to push: states, terminal, stage, progress, *; comma-separated
     #[arg(long, value_name = "CHANGES")]
     pub(crate) notify: Option<String>,
-    /// The queue that changes are pushed to, reply.<client>.…
+    /// The queue that changes are pushed to, reply.CLIENT.…
     #[arg(long, value_name = "QUEUE")]
     pub(crate) notify_to: Option<String>,
     /// Another header of the protocol, e.g. job-timeout-ms=5000

@@ -177,8 +177,8 @@ async fn act(
         Claimed::Attach { fence } => {
             let job = name(&candidate.message);
             if !shared.runs.attach(&job, &fence, candidate.receipt.clone()) {
-                // The run has ended in this very moment, and the next claim finds its outcome; or its
-                // claim was never answered, and nobody runs it: then its lease decides.
+                // The run has ended in this very moment, and the next claim finds its outcome; or
+                // its claim was never answered, and nobody runs it: then its lease decides.
                 again(shared, Candidate { not_here: true, ..candidate }, stop);
             }
         }

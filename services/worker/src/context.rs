@@ -30,7 +30,8 @@ pub(crate) struct Inner {
     pub(crate) lost: CancellationToken,
 }
 
-/// Another attempt has the right to run now, or the job is done: stop, nothing more will be written.
+/// Another attempt has the right to run now, or the job is done: stop, nothing more will be
+/// written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("another attempt of this job has taken over")]
 pub struct Lost;

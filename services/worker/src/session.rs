@@ -64,8 +64,8 @@ async fn serve_on(
         };
         queues.spawn(serving.run());
     }
-    // Only now: a job that is released for this worker must find its queue. A store that is away for
-    // a moment is told at the next tick.
+    // Only now: a job that is released for this worker must find its queue. A store that is away
+    // for a moment is told at the next tick.
     if let Err(error) = shared.store.announce(&shared.registry.served()).await {
         tracing::debug!(%error, "announcing types");
     }

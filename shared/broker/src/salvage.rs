@@ -1,16 +1,16 @@
 //! Takes messages off a queue that lapin cannot read.
 //!
 //! # Why there is a second AMQP client
-//! AMQP allows any bytes in a short string: a routing key, a `message_id`, the name of a header. The
-//! broker passes them on, and lapin, which wants UTF-8 there, answers such a delivery by closing
-//! the connection. So one message, which any client may publish, would end every consumer of its
-//! queue for ever. What is here reads bytes, with no more of the protocol than it takes to get at
-//! the messages of one queue: <https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf>.
+//! AMQP allows any bytes in a short string: a routing key, a `message_id`, the name of a header.
+//! The broker passes them on, and lapin, which wants UTF-8 there, answers such a delivery by
+//! closing the connection. So one message, which any client may publish, would end every consumer
+//! of its queue for ever. What is here reads bytes, with no more of the protocol than it takes to
+//! get at the messages of one queue: <https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf>.
 //!
 //! # What it never does
 //! It keeps no message that lapin can read, and never sends `basic.cancel`: the connection ends
-//! with the messages unacknowledged, which returns them to where they were (see [`crate::Consumer`]). It
-//! does not speak TLS.
+//! with the messages unacknowledged, which returns them to where they were (see
+//! [`crate::Consumer`]). It does not speak TLS.
 
 mod content;
 
@@ -48,8 +48,8 @@ type Method = [u16; 2];
 /// Takes messages off a queue that lapin cannot read, as far as a consumer would be given messages
 /// at once ([`LINE_PREFETCH`]). Each is handed over with its texts made readable (see
 /// [`String::from_utf8_lossy`]; none is longer than a short string may be), and acknowledged when
-/// `handle` has returned true; one for which it returns false ends it. Readable ones stay, in order.
-/// Returns how many were taken.
+/// `handle` has returned true; one for which it returns false ends it. Readable ones stay, in
+/// order. Returns how many were taken.
 ///
 /// # Errors
 /// [`Error::Gone`] and [`Error::Timeout`]: what was not acknowledged by then returns to the queue,

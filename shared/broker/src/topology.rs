@@ -22,7 +22,8 @@ use crate::Error;
 pub const SUBMIT: &str = "counterfoil.submit";
 /// Where clients publish requests; the routing key is the request.
 pub const REQUEST: &str = "counterfoil.request";
-/// Where an inquiry process publishes a question that joins the line. None but the server may write.
+/// Where an inquiry process publishes a question that joins the line. None but the server may
+/// write.
 pub const LINE: &str = "counterfoil.line";
 /// Where jobs are dispatched; the routing key is the queue. None but the server may write.
 pub const WORK: &str = "counterfoil.work";

@@ -28,8 +28,8 @@ impl From<&str> for Subject {
 }
 
 impl Subject {
-    /// A ticket if it looks like one, else a job id. (A job id that is a UUID of version 8 has to be
-    /// named as [`Subject::Id`].)
+    /// A ticket if it looks like one, else a job id. (A job id that is a UUID of version 8 has to
+    /// be named as [`Subject::Id`].)
     pub fn guess(text: &str) -> Self {
         let ticket = uuid::Uuid::try_parse(text).is_ok_and(|uuid| uuid.get_version_num() == 8);
         if ticket { Self::Ticket(text.to_owned()) } else { Self::Id(text.to_owned()) }

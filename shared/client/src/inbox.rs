@@ -106,7 +106,8 @@ impl Inbox {
             question.send(answer).ok();
             return;
         }
-        // Submissions have no correlation id: this is for a question that nobody waits for any more.
+        // Submissions have no correlation id: this is for a question that nobody waits for any
+        // more.
         if properties.correlation_id.is_some() {
             return;
         }

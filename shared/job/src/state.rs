@@ -62,9 +62,11 @@ macro_rules! words {
 pub struct UnknownWord(String);
 
 words! {
-    /// Where a job is. Each says who put it here, who moves it next and what the client may conclude.
+    /// Where a job is. Each says who put it here, who moves it next and what the client may
+    /// conclude.
     State {
-        /// Accepted with `job-not-before` in the future. The scheduler dispatches it when it is due.
+        /// Accepted with `job-not-before` in the future. The scheduler dispatches it when it is
+        /// due.
         Scheduled = "scheduled",
         /// Accepted, and no worker has announced its type, or its work queue takes nothing: kept,
         /// not dropped. Released when a worker announces the type; expires at its deadline.
@@ -155,7 +157,7 @@ pub const TRANSITIONS: &[Transition] = &[
     first(                   Event::Deferred,    State::Scheduled),
     first(                   Event::Unserved,    State::Parked),
     on(State::Scheduled,     Event::Due,         State::Queued),
-    on(State::Scheduled,     Event::Unserved,    State::Parked),     // due, and nobody serves the type
+    on(State::Scheduled,     Event::Unserved,    State::Parked),     // due, and nobody serves it
     on(State::Scheduled,     Event::Cancelled,   State::Cancelled),
     on(State::Scheduled,     Event::Expired,     State::Expired),
     on(State::Parked,        Event::Released,    State::Queued),
@@ -165,7 +167,7 @@ pub const TRANSITIONS: &[Transition] = &[
     on(State::Queued,        Event::Unserved,    State::Parked),     // its queue is missing or full
     on(State::Queued,        Event::Cancelled,   State::Cancelled),
     on(State::Queued,        Event::Expired,     State::Expired),
-    on(State::Running,       Event::Started,     State::Running),    // its worker died: the next attempt
+    on(State::Running,       Event::Started,     State::Running),    // its worker died
     on(State::Running,       Event::Staged,      State::Running),
     on(State::Running,       Event::Progressed,  State::Running),
     on(State::Running,       Event::CancelAsked, State::Running),    // the handler decides

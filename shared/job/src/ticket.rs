@@ -6,7 +6,7 @@
 //! never issued is told from one whose record was lost.
 //!
 //! ```text
-//!  16 bytes   slot (14 bits) │ body (76 bits) │ check (32 bits) │ 6 bits of UUID version 8, variant
+//!  16 bytes   slot (14 bits) │ body (76 bits) │ check (32 bits) │ 6 bits: UUID version, variant
 //! ```
 
 use std::fmt;

@@ -3,7 +3,10 @@
 use std::fmt;
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $variant:ident = $word:literal, retryable: $retryable:literal, $action:literal;)*) => {
+    ($(
+        $(#[$doc:meta])*
+        $variant:ident = $word:literal, retryable: $retryable:literal, $action:literal;
+    )*) => {
         /// Why something was refused. The list is closed for version 1.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code { $($(#[$doc])* $variant,)* }

@@ -1,8 +1,8 @@
 //! Layered settings, lowest first: `config/default.toml` (compiled in), a file of one's own, the
 //! environment. Nothing else reads the environment.
 //!
-//! `COUNTERFOIL_AMQP_URL` sets `amqp.url`: a section and a key, joined by `_`; and so for every key.
-//! A variable that ends in `_FILE` names a file that holds the value, for secrets.
+//! `COUNTERFOIL_AMQP_URL` sets `amqp.url`: a section and a key, joined by `_`; and so for every
+//! key. A variable that ends in `_FILE` names a file that holds the value, for secrets.
 
 use std::path::Path;
 

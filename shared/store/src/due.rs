@@ -25,8 +25,8 @@ impl Store {
     }
 
     /// Gives a queued job its next dispatch number and looks at it again later. `payload` is kept
-    /// until the dispatch is confirmed; empty if it is here already. `None` if the job has moved on,
-    /// or there is no payload.
+    /// until the dispatch is confirmed; empty if it is here already. `None` if the job has moved
+    /// on, or there is no payload.
     ///
     /// # Errors
     /// It is not known whether it has a new number; the next look will tell.

@@ -33,8 +33,8 @@ pub enum Format {
 )]
 pub struct Error(String);
 
-/// lapin prints method frames at trace level, the one with the password included, and says by itself
-/// what its errors say anyway: these are silent, whatever the filter says.
+/// lapin prints method frames at trace level, the one with the password included, and says by
+/// itself what its errors say anyway: these are silent, whatever the filter says.
 const CAPPED: [&str; 4] = ["lapin=off", "amq_protocol=off", "async_rs=off", "redis=warn"];
 
 /// Starts logging.

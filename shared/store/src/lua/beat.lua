@@ -4,7 +4,8 @@
 -- Returns  held cancel_requested | lost
 -- Not a change: the revision stays.
 -- Bounded by a constant.
-local seen = redis.call('HMGET', KEYS[1], 'fence', 'owner', 'detached', 'deadline', 'cancel_requested')
+local seen = redis.call('HMGET', KEYS[1], 'fence', 'owner', 'detached', 'deadline',
+  'cancel_requested')
 if seen[1] ~= ARGV[2] or not seen[2] then return { 'lost' } end
 local lease = now_ms() + tonumber(ARGV[3])
 if ARGV[5] == '1' then

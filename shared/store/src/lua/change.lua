@@ -14,7 +14,7 @@ end
 -- One line of the timeline: "<revision> <ms> <event> <state> <attempt> <detail>".
 -- Progress overwrites progress; past the limit the oldest line after the first few goes.
 local function remember(revision, at, event, state, attempt, detail, joins)
-  local line = revision .. ' ' .. at .. ' ' .. event .. ' ' .. state .. ' ' .. attempt .. ' ' .. detail
+  local line = table.concat({ revision, at, event, state, attempt, detail }, ' ')
   if joins then
     local last = redis.call('LINDEX', KEYS[2], -1)
     if last and string.match(last, '^%d+ %d+ (%S+)') == event then

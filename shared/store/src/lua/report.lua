@@ -2,7 +2,8 @@
 -- KEYS  1-5 as in change.lua
 -- ARGV  1 fence   2 event   3 word of the subscription   4 detail   5 outbox bound
 --       6 '1' if it joins an equal event before it   7 epoch
---       8 the states in which it may be said, joined by commas   9… field, value, … ('' deletes the field)
+--       8 the states in which it may be said, joined by commas   9… field, value, … ('' deletes the
+--       field)
 -- Returns  applied cancel_requested revision | same cancel_requested revision | stale state | none
 -- Atomic because fence, fields, timeline and event are one fact.
 -- Bounded by the number of fields.

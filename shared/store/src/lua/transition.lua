@@ -29,7 +29,8 @@ local next_arg = 13
 for _ = 1, tonumber(ARGV[12]) do
   if ARGV[next_arg] == state and not to then
     to, terminal = ARGV[next_arg + 1], ARGV[next_arg + 2]
-    from_set, to_set = KEYS[5 + tonumber(ARGV[next_arg + 3])], KEYS[5 + tonumber(ARGV[next_arg + 4])]
+    from_set = KEYS[5 + tonumber(ARGV[next_arg + 3])]
+    to_set = KEYS[5 + tonumber(ARGV[next_arg + 4])]
     if ARGV[next_arg + 3] == '0' then from_set = false end
     if ARGV[next_arg + 4] == '0' then to_set = false end
   end

@@ -8,5 +8,6 @@ if record and record ~= 'refused' then return record end
 redis.call('DEL', KEYS[1])
 local time = redis.call('TIME')
 local at = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSET', KEYS[1], 'record', 'voided', 'client', ARGV[1], 'job_id', ARGV[2], 'voided_at', at)
+redis.call('HSET', KEYS[1], 'record', 'voided', 'client', ARGV[1], 'job_id', ARGV[2],
+  'voided_at', at)
 return 'voided'
