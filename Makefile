@@ -1,6 +1,6 @@
 # Everything that a contributor runs. Needs Rust; RabbitMQ and Redis are installed from Debian's
 # packages if they are missing, and no system service is started.
-.PHONY: help demo test check fmt clean
+.PHONY: help demo test check bench fmt clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,11 @@ check: ## format, lints, documentation
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --quiet
+
+bench: ## jobs a second, the whole way (release build)
+	@deploy/dev/install.sh
+	cargo build --locked --release -p counterfoil -p counterfoil-bench
+	@target/release/counterfoil-bench
 
 fmt: ## format
 	cargo fmt --all
