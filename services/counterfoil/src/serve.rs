@@ -13,8 +13,10 @@ use crate::signal;
 pub(crate) async fn server(arguments: &Arguments, options: &Server) -> anyhow::Result<Exit> {
     let mut settings = Settings::load(arguments)?;
     if !options.roles.is_empty() {
-        settings.server.roles =
-            options.roles.iter().map(|role| parse_role(role)).collect::<Result<_, _>>()?;
+        settings.server.roles = {
+            let roles = options.roles.iter().map(|role| Role::parse(role));
+            roles.collect::<Result<_, _>>().map_err(UsageError)?
+        };
     }
     let (ready, mut working) = watch::channel(false);
     tokio::spawn(async move {
@@ -28,14 +30,6 @@ pub(crate) async fn server(arguments: &Arguments, options: &Server) -> anyhow::R
         .await
         .context("server")?;
     Ok(Exit::Done)
-}
-
-fn parse_role(word: &str) -> Result<Role, UsageError> {
-    serde_json::from_value(serde_json::Value::String(word.to_owned())).map_err(|_| {
-        UsageError(format!(
-            "--roles: {word:?} is no role; allowed are registrar, inquiry, notifier, scheduler"
-        ))
-    })
 }
 
 pub(crate) async fn worker(arguments: &Arguments) -> anyhow::Result<Exit> {

@@ -42,7 +42,7 @@ const CHUNK: usize = 256;
 const CHUNKS_AHEAD: usize = 2;
 /// Answers that may wait to be sent before the line slows down.
 const ANSWERS_WAITING_MAX: usize = 4096;
-/// A delivery that came back more often is decided apart from all others.
+/// A delivery that came back so often is decided apart from all others.
 const RETURNS_SUSPECT: i64 = 3;
 
 /// Decided deliveries, in order, up to a tag.
@@ -122,7 +122,7 @@ fn apart(chunk: Vec<Delivery>) -> Vec<Vec<Delivery>> {
 fn is_suspect(delivery: &Delivery) -> bool {
     matches!(
         delivery.properties.headers.get(headers::DELIVERY_COUNT),
-        Some(HeaderValue::Int(returns)) if *returns > RETURNS_SUSPECT
+        Some(HeaderValue::Int(returns)) if *returns >= RETURNS_SUSPECT
     )
 }
 

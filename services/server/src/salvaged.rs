@@ -3,14 +3,15 @@
 //! before a session reads, refused, and kept for people.
 
 use broker::{Delivery, Outcome, Publisher, dead_letter, topology};
+use futures_util::future::join_all;
 use job::JobId;
 use protocol::{Code, Refusal, Rejected};
 use store::JobName;
 
-use crate::Error;
 use crate::courier::Courier;
 use crate::line::rejection;
 use crate::links::Links;
+use crate::{Error, Role};
 
 /// Takes what cannot be read off the queues that clients fill.
 pub(crate) async fn salvage(links: &Links, amqp: &broker::Settings) -> Result<(), Error> {
@@ -23,12 +24,15 @@ pub(crate) async fn salvage(links: &Links, amqp: &broker::Settings) -> Result<()
         };
         broker::salvage(amqp, queue, turn_away).await
     };
-    let (line, requests, dropped) = tokio::join!(
-        of(topology::INTAKE_QUEUE),
-        of(topology::INQUIRY_QUEUE),
-        of(topology::DROPPED_QUEUE)
-    );
-    let taken = line? + requests? + dropped?;
+    let queues = links.settings.roles.iter().flat_map(|role| match role {
+        Role::Registrar => &[topology::INTAKE_QUEUE, topology::DROPPED_QUEUE][..],
+        Role::Inquiry => &[topology::INQUIRY_QUEUE],
+        Role::Notifier | Role::Scheduler => &[],
+    });
+    let mut taken = 0;
+    for of_one in join_all(queues.map(|queue| of(queue))).await {
+        taken += of_one?;
+    }
     if taken > 0 {
         tracing::warn!(taken, "messages that cannot be read are kept in the dead-letter queue");
     }

@@ -161,7 +161,7 @@ fn step(links: &Links, name: &JobName, record: &Record, now: UnixMillis) -> Opti
 /// else dispatched again, to run alone.
 fn lost(record: &Record, on: impl Fn(Event) -> Change, queue: QueueName) -> Change {
     let attempt: u32 = number(&record.attempt).unwrap_or_default();
-    let allowed: u32 = number(&record.max_attempts).unwrap_or(1);
+    let allowed: u32 = number(&record.attempts_allowed).unwrap_or(1);
     let fence = record.fence.clone();
     let unless = Unless::Leased;
     let detail = format!("attempt {attempt} ended without an outcome");

@@ -1,12 +1,13 @@
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// The section `[server]`; `config/default.toml` is its reference.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Which roles this process has.
+    /// Which roles this process has; in the environment, joined by commas.
+    #[serde(deserialize_with = "roles")]
     pub roles: Vec<Role>,
     /// The largest body of a submission.
     pub payload_bytes_max: usize,
@@ -28,9 +29,22 @@ pub struct Settings {
     pub pending_above: u32,
 }
 
+fn roles<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Role>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        List(Vec<String>),
+        Text(String),
+    }
+    let words: Vec<String> = match Form::deserialize(deserializer)? {
+        Form::List(words) => words,
+        Form::Text(text) => text.split(',').map(|word| word.trim().to_owned()).collect(),
+    };
+    words.iter().map(|word| Role::parse(word).map_err(serde::de::Error::custom)).collect()
+}
+
 /// A part of the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Accepts, refuses, voids, cancels; assigns tickets, dispatches, sends receipts.
     Registrar,
@@ -40,6 +54,25 @@ pub enum Role {
     Notifier,
     /// Due jobs, expired leases, parked jobs.
     Scheduler,
+}
+
+impl Role {
+    /// Reads a role's word.
+    ///
+    /// # Errors
+    /// A sentence that says what is allowed.
+    pub fn parse(word: &str) -> Result<Self, String> {
+        match word {
+            "registrar" => Ok(Self::Registrar),
+            "inquiry" => Ok(Self::Inquiry),
+            "notifier" => Ok(Self::Notifier),
+            "scheduler" => Ok(Self::Scheduler),
+            _ => Err(format!(
+                "server.roles: {word:?} is no role; allowed are registrar, inquiry, notifier, \
+                 scheduler"
+            )),
+        }
+    }
 }
 
 impl Settings {

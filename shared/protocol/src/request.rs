@@ -148,6 +148,9 @@ struct Body {
     jobs: Option<Vec<Names>>,
     #[serde(default)]
     history: bool,
+    #[serde(default)]
+    void_if_unknown: bool,
+    wait: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -194,6 +197,11 @@ impl Request {
         let body: Body = serde_json::from_slice(body).map_err(|e| {
             Refusal::new(Code::BadRequest, format!("the body is no such JSON: {e}"))
         })?;
+        // Passed over in silence, either would be believed to be done.
+        if body.void_if_unknown || body.wait.is_some() {
+            let message = "void_if_unknown and wait are not in this version";
+            return Err(Refusal::new(Code::BadRequest, message));
+        }
         let subjects = match body.jobs {
             None => vec![subject(body.one)?],
             Some(jobs) if (1..=SUBJECTS_MAX).contains(&jobs.len()) => {
@@ -263,6 +271,8 @@ mod tests {
         let code = |key: &str, body: &str| read(key, body).unwrap_err().refusal.code;
         assert_eq!(code("status", ""), Code::BadRequest);
         assert_eq!(code("status", "{}"), Code::BadRequest);
+        let void = r#"{"job_id":"A-1","void_if_unknown":true}"#;
+        assert_eq!(code("status", void), Code::BadRequest);
         assert_eq!(code("status", "[1]"), Code::BadRequest);
         assert_eq!(code("status", r#"{"jobs":[]}"#), Code::BadRequest);
         assert_eq!(code("status", r#"{"job_id":5}"#), Code::BadRequest);

@@ -49,12 +49,24 @@ pub fn load_with<T: DeserializeOwned>(
     }
     for (name, value) in environment {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        if is_of_kubernetes(rest) {
+            continue;
+        }
         let (key, value) = known.resolve(&name, rest, value)?;
         builder =
             builder.set_override(&key, value).map_err(|error| Error(format!("{name}: {error}")))?;
     }
     let config = builder.build().map_err(|error| Error(one_line(&error.to_string())))?;
     config.try_deserialize().map_err(|error| Error(one_line(&error.to_string())))
+}
+
+/// Kubernetes sets variables for each service, after its name; one may be called counterfoil.
+/// <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>
+fn is_of_kubernetes(rest: &str) -> bool {
+    ["SERVICE_HOST", "SERVICE_PORT"].iter().any(|part| rest.contains(part))
+        || rest.starts_with("PORT")
+        || rest.ends_with("_PORT")
+        || rest.contains("_PORT_")
 }
 
 fn one_line(text: &str) -> String {
@@ -193,6 +205,16 @@ mod tests {
         let error = with(&[("COUNTERFOIL_AMQP_HEARTBEAT_S", "soon")]).unwrap_err().to_string();
         assert!(error.contains("heartbeat_s"), "{error}");
         assert!(!error.contains('\n'));
+    }
+
+    #[test]
+    fn the_variables_that_kubernetes_sets_are_none_of_ours() {
+        let set = [
+            ("COUNTERFOIL_SERVICE_HOST", "10.0.0.1"),
+            ("COUNTERFOIL_PORT", "tcp://10.0.0.1:80"),
+            ("COUNTERFOIL_SERVER_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ];
+        assert!(with(&set).is_ok());
     }
 
     #[test]

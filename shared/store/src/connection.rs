@@ -62,7 +62,7 @@ impl Store {
         let tcp = TcpSettings::default().set_nodelay(true);
         let client = Client::open(info.set_tcp_settings(tcp)).map_err(Error::Url)?;
         let mut connection = connect(&client, &settings, true).await?;
-        let deployment = opening::open(&mut connection, &settings).await?;
+        let deployment = opening::open(&mut connection, &settings, None).await?;
         scripts::load(&mut connection).await?;
         let inner = Inner {
             keys: Keys::new(&settings.prefix, settings.slots),
@@ -127,7 +127,8 @@ impl Store {
             return Ok((connection.clone(), current.generation));
         }
         let mut connection = connect(&self.inner.client, &self.inner.settings, true).await?;
-        let deployment = opening::open(&mut connection, &self.inner.settings).await?;
+        let known = self.deployment();
+        let deployment = opening::open(&mut connection, &self.inner.settings, Some(&known)).await?;
         scripts::load(&mut connection).await?;
         tracing::info!(redis.epoch = deployment.epoch, "connected to Redis again");
         *self.inner.deployment.write().unwrap_or_else(std::sync::PoisonError::into_inner) =

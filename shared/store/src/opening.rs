@@ -47,9 +47,12 @@ pub struct Deployment {
     pub(crate) secret: Vec<u8>,
 }
 
+/// `known` is what this process has seen before: a store that comes back empty gets the same
+/// secret, so that tickets and work messages stay good, and a new epoch.
 pub(crate) async fn open(
     connection: &mut MultiplexedConnection,
     settings: &Settings,
+    known: Option<&Deployment>,
 ) -> Result<Deployment, Error> {
     let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
     let run_id = info
@@ -83,8 +86,11 @@ pub(crate) async fn open(
         );
     }
     let keys = Keys::new(&settings.prefix, settings.slots);
-    let candidate = settings.secret.clone().unwrap_or_else(|| {
-        format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
+    let candidate = known
+        .map(|known| known.secret.clone())
+        .or_else(|| settings.secret.clone().map(String::into_bytes));
+    let candidate = candidate.unwrap_or_else(|| {
+        format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()).into_bytes()
     });
     let answer: Vec<String> = redis::cmd("EVAL")
         .arg(scripts::OPEN)
@@ -96,6 +102,7 @@ pub(crate) async fn open(
         .arg(settings.slots)
         .arg(LAYOUT)
         .arg(&candidate)
+        .arg(known.map_or(0, |known| known.epoch))
         .query_async(connection)
         .await?;
     let [layout, slots, epoch, secret, lost_from, lost_to] = answer.as_slice() else {

@@ -75,6 +75,8 @@ fields! {
     epoch,
     /// Attempts started and counted.
     attempt,
+    /// Attempts allowed, as the worker says that started it: the client's number, or its own.
+    attempts_allowed,
     /// The number that a work message must carry to be honoured.
     dispatch,
     /// When that number was given.
@@ -131,7 +133,7 @@ fields! {
     due_at,
     /// Milliseconds that one attempt may take.
     timeout_ms,
-    /// Attempts allowed, as the client or else the worker says.
+    /// Attempts allowed, as the client says.
     max_attempts,
     /// `low`, `normal` or `high`.
     priority,

@@ -25,7 +25,7 @@ if record then
   if seen[3] == ARGV[7] and seen[4] == '0'
     and (ARGV[5] == '1' or waits > tonumber(ARGV[6]) or seen[7] ~= ARGV[11]) then
     local dispatch = redis.call('HINCRBY', KEYS[1], 'dispatch', 1)
-    redis.call('HSET', KEYS[1], 'dispatched_at', at)
+    redis.call('HSET', KEYS[1], 'dispatched_at', at, 'epoch', ARGV[11])
     return { 'redispatch', dispatch }
   end
   return { 'duplicate' }

@@ -52,7 +52,7 @@ local revision = tonumber(seen[3]) + 1
 fence = (tonumber(string.match(fence, '^%d+')) + 1) .. '-' .. ARGV[5]
 redis.call('HSET', KEYS[1], 'state', ARGV[10], 'revision', revision, 'changed_at', at,
   'started_at', at, 'attempt', attempt, 'fence', fence, 'owner', ARGV[4],
-  'lease_until', at + tonumber(ARGV[6]), 'max_attempts', ARGV[8],
+  'lease_until', at + tonumber(ARGV[6]), 'attempts_allowed', ARGV[8],
   'epoch', ARGV[13])
 -- What belongs to an earlier attempt, or to the time before the dispatch.
 if attempt > 1 or seen[13] or seen[11] then

@@ -2,15 +2,17 @@
 -- lost a stretch of time since it was last seen.
 -- KEYS  1 the deployment   2 its secret
 -- ARGV  1 run id of the server   2 '1' if every acknowledged write survives   3 slots
---       4 layout version   5 a secret, if there is none yet
+--       4 layout version   5 a secret, if there is none yet   6 the epoch that was known (0 none)
 -- Returns  layout slots epoch secret lost_from lost_to
 -- Atomic because several processes open a store at once.
 -- Bounded by a constant.
 local time = redis.call('TIME')
 local at = time[1] * 1000 + math.floor(time[2] / 1000)
 if redis.call('HSETNX', KEYS[1], 'layout', ARGV[4]) == 1 then
-  redis.call('HSET', KEYS[1], 'slots', ARGV[3], 'epoch', 1, 'run_id', ARGV[1], 'alive_at', at,
-    'created_at', at)
+  redis.call('HSET', KEYS[1], 'slots', ARGV[3], 'epoch', ARGV[6] + 1, 'run_id', ARGV[1],
+    'alive_at', at, 'created_at', at)
+  -- It was another store a moment ago: everything up to now is lost.
+  if ARGV[6] ~= '0' then redis.call('HSET', KEYS[1], 'lost_from', 0, 'lost_to', at) end
 end
 redis.call('SETNX', KEYS[2], ARGV[5])
 local seen = redis.call('HMGET', KEYS[1], 'layout', 'slots', 'run_id', 'alive_at')

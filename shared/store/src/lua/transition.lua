@@ -69,7 +69,10 @@ elseif ARGV[6] == 'detached' then
 elseif ARGV[6] ~= '' then
   due = tonumber(ARGV[6])
 end
-if due then
+if not due and seen[8] and to == state then
+  -- A detached run that goes on: the scheduler goes on watching its lease.
+  due = tonumber(seen[10])
+elseif due then
   fields[#fields + 1] = 'due_at'
   fields[#fields + 1] = due
 end
