@@ -248,9 +248,9 @@ async fn promise_08_a_superseded_attempts_writes_are_refused() -> anyhow::Result
     let done = shop.wait("A-1", LONG, |_| {}).await?;
     assert_eq!(done.result.as_ref().map(|r| r.get()), Some(r#""second""#));
     go_on.notify_one();
-    let late = store::change::Report::Stage("too late".to_owned());
+    let late = store::report::Report::Stage("too late".to_owned());
     let refused = store.report(&name, &fence, &late).await?;
-    assert_eq!(refused, store::change::Reported::Lost);
+    assert_eq!(refused, store::report::Reported::Lost);
     worker.stop().await?;
     let last = shop.status(Subject::Id("A-1".to_owned())).await?;
     assert_eq!((last.revision, last.stage), (done.revision, None));

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use job::{JobType, QueueName};
 use store::Store;
+use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::links::Links;
 
 const FRESH: Duration = Duration::from_millis(500);
 /// A type that was not found is looked up again at most so often.
@@ -61,17 +61,21 @@ impl Served {
     }
 
     /// Refreshes the copy until the session ends.
-    pub(crate) async fn keep_fresh(&self, links: &Links) -> Result<(), Error> {
+    pub(crate) async fn keep_fresh(
+        &self,
+        store: &Store,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
         loop {
             tokio::select! {
-                () = links.stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(FRESH) => {}
             }
             // A store that is away is the roles' to notice; the copy stays as it is.
-            if let Err(error) = self.refresh(&links.store).await {
+            if let Err(error) = self.refresh(store).await {
                 tracing::debug!(%error, "announced types");
             }
-            if let Err(error) = links.store.alive(protocol::UnixMillis::now()).await {
+            if let Err(error) = store.alive(protocol::UnixMillis::now()).await {
                 tracing::debug!(%error, "sign of life");
             }
         }

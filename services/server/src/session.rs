@@ -161,7 +161,9 @@ type RoleEnd = (&'static str, Result<(), Error>);
 
 fn spawn_roles(links: &Arc<Links>, roles: &mut JoinSet<RoleEnd>) {
     let refresh = Arc::clone(links);
-    roles.spawn(async move { ("types", refresh.served.keep_fresh(&refresh).await) });
+    roles.spawn(async move {
+        ("types", refresh.served.keep_fresh(&refresh.store, &refresh.stop).await)
+    });
     for role in &links.settings.roles {
         let links = Arc::clone(links);
         match role {

@@ -7,7 +7,7 @@ use store::claim::{Beat, Lease};
 use tokio::time::Instant;
 
 use crate::runs::Run;
-use crate::worker::Shared;
+use crate::shared::Shared;
 
 /// Leases renewed in one pipeline.
 const CHUNK: usize = 256;

@@ -24,7 +24,7 @@ use crate::Context;
 use crate::execution::{execute, retry_policy};
 use crate::registry::Entry;
 use crate::runs::{Receipt, Run};
-use crate::worker::Shared;
+use crate::shared::Shared;
 
 /// A message that nobody here can run is held for a moment before it goes back, so that it does not
 /// fly around if nobody else can either.

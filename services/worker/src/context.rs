@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use job::JobType;
 use protocol::UnixMillis;
-use store::change::{Report, Reported};
+use store::report::{Report, Reported};
 use store::{JobName, Store};
 use tokio_util::sync::CancellationToken;
 

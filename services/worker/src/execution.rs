@@ -26,7 +26,7 @@ use crate::Failure;
 use crate::handler::Outcome;
 use crate::registry::Entry;
 use crate::runs::Run;
-use crate::worker::Shared;
+use crate::shared::Shared;
 
 /// How a run ended.
 enum End {

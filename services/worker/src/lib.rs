@@ -43,6 +43,7 @@ mod execution;
 mod recorder;
 mod runs;
 mod session;
+mod shared;
 mod worker;
 
 mod error;

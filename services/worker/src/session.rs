@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::claims::{Gate, claim, decode};
 use crate::runs::{Receipt, Settle};
-use crate::worker::Shared;
+use crate::shared::Shared;
 
 /// What a worker announces is announced again so often: a store may lose its last second.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(5);

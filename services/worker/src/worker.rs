@@ -13,6 +13,7 @@ use crate::recorder::Recorder;
 use crate::registry::Registry;
 use crate::runs::Runs;
 use crate::session::serve;
+use crate::shared::Shared;
 use crate::{Error, Settings, beat};
 
 /// Handlers, and how they are run.
@@ -20,20 +21,6 @@ use crate::{Error, Settings, beat};
 pub struct Worker {
     settings: Settings,
     registry: Registry,
-}
-
-/// What all parts of a running worker share.
-pub(crate) struct Shared {
-    pub(crate) settings: Settings,
-    pub(crate) registry: Registry,
-    pub(crate) store: Store,
-    pub(crate) recorder: Recorder,
-    pub(crate) runs: Runs,
-    pub(crate) slots: Arc<Semaphore>,
-    /// Batches hold a share; a job that must be alone holds the whole.
-    pub(crate) gate: Arc<RwLock<()>>,
-    /// This process, in records.
-    pub(crate) owner: String,
 }
 
 /// A worker that runs in the background.

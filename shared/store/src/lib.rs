@@ -2,7 +2,7 @@
 //!
 //! In reading order: the keys ([`keys`]), what stands in a record ([`record`]), the connection and
 //! what is checked on it ([`connection`], [`opening`]), the scripts ([`scripts`]), and then what
-//! can be done with a job: [`accept`], [`change`], [`claim`], [`read`], [`due`], [`outbox`],
+//! can be done with a job: [`accept`], [`change`], [`claim`], [`report`], [`read`], [`due`], [`outbox`],
 //! [`types`].
 //!
 //! # What is authoritative
@@ -29,6 +29,7 @@ pub mod claim;
 pub mod due;
 pub mod outbox;
 pub mod read;
+pub mod report;
 pub mod types;
 
 mod error;

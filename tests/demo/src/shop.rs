@@ -22,6 +22,11 @@ impl Said {
 /// Runs `counterfoil --json …` as the shop.
 pub(crate) async fn counterfoil(stage: &Stage, arguments: &[&str]) -> anyhow::Result<Said> {
     println!("  $ counterfoil {}", arguments.join(" "));
+    quietly(stage, arguments).await
+}
+
+/// The same, without a word: for what is repeated.
+pub(crate) async fn quietly(stage: &Stage, arguments: &[&str]) -> anyhow::Result<Said> {
     let arguments: Vec<&str> = ["--json"].into_iter().chain(arguments.iter().copied()).collect();
     let (process, mut output) = stage.start("shop", "counterfoil", &arguments)?;
     let lines = output

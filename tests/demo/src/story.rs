@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use harness::{Process, workspace};
 
-use crate::shop::{Said, counterfoil};
+use crate::shop::{Said, counterfoil, quietly};
 use crate::stage::Stage;
 
 /// What was promised, what was seen, and whether it holds.
@@ -78,7 +78,7 @@ async fn journaled_then_killed(
     println!("  $ counterfoil submit order.place --jsonl orders.jsonl --id-field order");
     let (client, _output) = stage.start("shop", "counterfoil", &arguments)?;
     let journal = loop {
-        let journal = counterfoil(stage, &["journal", "--open"]).await?;
+        let journal = quietly(stage, &["journal", "--open"]).await?;
         if journal.lines.len() == ORDERS {
             break journal;
         }
@@ -108,10 +108,11 @@ async fn recovered(stage: &Stage, table: &mut Table) -> anyhow::Result<()> {
 async fn finished(stage: &Stage, table: &mut Table) -> anyhow::Result<()> {
     println!("\n3. The orders were parked: no worker had announced their type. Now the desk runs.");
     let ids = counterfoil(stage, &["journal"]).await?;
+    println!("  $ counterfoil status ID --wait     (for each of them)");
     let (mut confirmed, mut failed) = (0, 0);
     for entry in &ids.lines {
         let id = entry["job_id"].as_str().unwrap_or_default();
-        let status = counterfoil(stage, &["status", id, "--wait"]).await?;
+        let status = quietly(stage, &["status", id, "--wait"]).await?;
         match status.text("state").as_str() {
             "succeeded" => confirmed += 1,
             "failed" => failed += 1,
