@@ -273,7 +273,7 @@ async fn direct_name(world: &World, user: &str) -> anyhow::Result<(Stock, String
 /// between another client's good submissions: every receipt of the other arrives, by direct
 /// reply-to as well, where nothing is sent a second time.
 #[tokio::test]
-async fn a_bad_direct_reply_to_disturbs_nobody_else() -> anyhow::Result<()> {
+async fn h4_a_bad_direct_reply_to_disturbs_nobody_else() -> anyhow::Result<()> {
     let world = World::new().await?;
     let server = world.server().await?;
     let (shop, till) = (world.raw("shop").await?, world.raw("till").await?);

@@ -2,8 +2,8 @@
 //!
 //! In reading order: the keys ([`keys`]), what stands in a record ([`record`]), the connection and
 //! what is checked on it ([`connection`], [`opening`]), the scripts ([`scripts`]), and then what
-//! can be done with a job: [`accept`], [`change`], [`claim`], [`report`], [`read`], [`due`], [`outbox`],
-//! [`types`].
+//! can be done with a job: [`accept`], [`change`], [`claim`], [`report`], [`read`],
+//! [`due`], [`outbox`], [`types`].
 //!
 //! # What is authoritative
 //! Redis is, for the state of a job; its clock is, for leases and due times. Every change of a job
