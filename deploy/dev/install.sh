@@ -25,7 +25,6 @@ if ! command -v apt-get >/dev/null 2>&1; then
 RabbitMQ (3.10 or later) and Redis (7.0 or later) are needed and this is not Debian.
   macOS:   brew install rabbitmq redis
   Fedora:  dnf install rabbitmq-server redis
-  or point COUNTERFOIL_AMQP_URL and COUNTERFOIL_REDIS_URL at servers that run elsewhere.
 EOF
     exit 1
 fi
@@ -45,6 +44,7 @@ if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
     $as_root chmod 755 "$policy"
     trap '$as_root rm -f "$policy"' EXIT
+    trap 'exit 130' HUP INT TERM
 fi
 log=$(mktemp)
 {
@@ -60,9 +60,15 @@ rm -f "$log"
 
 # A freshly installed package enables its unit for the next boot; this is nobody's system broker.
 if command -v systemctl >/dev/null 2>&1; then
-    for unit in rabbitmq-server redis-server; do
-        case "$missing" in
-        *"$unit"*) $as_root systemctl disable --quiet "$unit" 2>/dev/null || true ;;
-        esac
-    done
+    case "$missing" in
+    *redis-server*) $as_root systemctl disable --quiet redis-server 2>/dev/null || true ;;
+    esac
+    case "$missing" in
+    *rabbitmq-server*)
+        # Erlang's port mapper comes with it.
+        for unit in rabbitmq-server epmd.socket epmd.service; do
+            $as_root systemctl disable --quiet "$unit" 2>/dev/null || true
+        done
+        ;;
+    esac
 fi

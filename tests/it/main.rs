@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod claim_table;
 mod claims;
 mod dead_letters;
 mod documents;
 mod duplicates;
 mod interleavings;
+mod journal;
 mod program;
 mod promises;
 mod raw_bytes;

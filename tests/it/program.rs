@@ -31,6 +31,9 @@ async fn submit_status_watch_and_cancel_say_what_happened_by_their_exit_status()
     assert_eq!((exit, printed.len()), (3, 3), "{printed:?}");
     let (printed, exit) = run(&world, &["cancel", "A-4"]).await?;
     assert!(exit == 0 && printed.concat().contains("voided"), "{printed:?}");
+    assert_eq!(run(&world, &["watch", "A-5"]).await?.1, 4);
+    assert_eq!(run(&world, &["status", "no id"]).await?.1, 2);
+    assert_eq!(run(&world, &["cancel", "A-1"]).await?.1, 3);
     let (_, exit) = run(&world, &["submit", "demo.echo", "1", "--id", "A-4"]).await?;
     assert_eq!(exit, 3);
     worker.stop().await?;
@@ -64,7 +67,10 @@ async fn wrong_settings_are_one_line_that_names_the_key() -> anyhow::Result<()> 
         ("[worker]\nbeat_ms = 5000\n", "worker.beat_ms"),
         ("[amqp]\nulr = \"x\"\n", "amqp.ulr"),
         ("[server]\nroles = [\"boss\"]\n", "roles"),
-        ("[log]\nformat = \"xml\"\n", "format"),
+        ("[log]\nformat = \"xml\"\n", "allowed are text and json"),
+        ("[redis]\nslots = 3\n", "redis.slots is 3; allowed is a power of two"),
+        ("[amqp]\nurl = \"rabbit\"\n", "amqp.url"),
+        ("[client]\nanswer_timeout_ms = 0\n", "client.answer_timeout_ms"),
     ] {
         std::fs::write(&file, text)?;
         let path = file.to_string_lossy().into_owned();

@@ -177,6 +177,38 @@ async fn a_killed_workers_job_is_finished_by_the_next() -> anyhow::Result<()> {
     Ok(server.stop().await?)
 }
 
+/// A job whose worker dies each time stops after its limit, and says why; a neighbour that ran
+/// beside it the first time still has attempts left.
+#[tokio::test]
+async fn promise_08_a_job_that_kills_its_worker_stops_after_its_limit() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let server = world.server().await?;
+    let environment = world.environment("server");
+    let shop = world.raw("shop").await?;
+    let (mut inbox, mut beside) = (shop.inbox("a").await?, shop.inbox("b").await?);
+    let wanted = [("job-notify", "running,terminal"), ("job-max-attempts", "2")];
+    shop.submit_job("demo.sleep", "A-1", &inbox.queue, &wanted, r#"{"ms":600000}"#).await?;
+    let wanted = [("job-notify", "running,terminal")];
+    shop.submit_job("demo.sleep", "B-1", &beside.queue, &wanted, r#"{"ms":1000}"#).await?;
+    for attempt in 1..=2 {
+        let (worker, _) =
+            Process::start("counterfoil", &["worker"], &environment, &world.directory)?;
+        assert_eq!(inbox.event("running").await?.body["attempt"], attempt);
+        if attempt == 1 {
+            beside.event("running").await?;
+        }
+        worker.kill().await?;
+    }
+    let last = world.demo_worker().await?;
+    let failed = inbox.event("failed").await?;
+    assert_eq!(failed.body["attempt"], 2);
+    assert!(failed.text("error").contains("ended without an outcome"), "{}", failed.body);
+    let done = beside.event("succeeded").await?;
+    assert!(done.body["attempt"].as_u64() <= Some(3), "{}", done.body);
+    last.stop().await?;
+    Ok(server.stop().await?)
+}
+
 /// A worker that is told to stop lets its jobs finish; what takes too long is given back,
 /// uncounted, and finished elsewhere.
 #[tokio::test]

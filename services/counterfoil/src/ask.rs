@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
+use client::Answer;
 use client::ask::Subject;
-use client::{Answer, Client};
 
 use crate::cli::{Arguments, Cancel, Status, Subject as Named, Watch};
 use crate::exit::Exit;
 use crate::output;
 use crate::settings::Settings;
 
-fn subject(named: &Named) -> Subject {
-    match &named.ticket {
+fn subject(named: &Named) -> anyhow::Result<Subject> {
+    let subject = match &named.ticket {
         Some(ticket) => Subject::Both(named.id.clone(), ticket.clone()),
         None => Subject::guess(&named.id),
+    };
+    if let Subject::Id(id) | Subject::Both(id, _) = &subject {
+        job::JobId::parse(id)?;
     }
+    Ok(subject)
 }
 
 fn print(arguments: &Arguments, answer: &Answer) -> anyhow::Result<()> {
@@ -26,13 +30,16 @@ fn print(arguments: &Arguments, answer: &Answer) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn status(arguments: &Arguments, options: &Status) -> anyhow::Result<Exit> {
-    let client = Client::open(Settings::for_client(arguments)?)?;
-    let subject = subject(&options.subject);
-    let mut answer = if options.wait {
-        client.wait(subject, Duration::from_secs(options.timeout), |_| {}).await?
-    } else {
-        client.history(subject).await?
-    };
+    let subject = subject(&options.subject)?;
+    let limit = Duration::from_secs(options.timeout);
+    let mut answer = Settings::as_client(arguments, async |client| {
+        Ok(if options.wait {
+            client.wait(subject, limit, |_| {}).await?
+        } else {
+            client.history(subject).await?
+        })
+    })
+    .await?;
     if !options.history {
         answer.history = None;
     }
@@ -45,7 +52,7 @@ pub(crate) async fn status(arguments: &Arguments, options: &Status) -> anyhow::R
 
 /// Every change comes from the timeline, so none that happens between two looks is missed.
 pub(crate) async fn watch(arguments: &Arguments, options: &Watch) -> anyhow::Result<Exit> {
-    let client = Client::open(Settings::for_client(arguments)?)?;
+    let subject = subject(&options.subject)?;
     let limit = Duration::from_secs(options.timeout);
     let mut seen = 0;
     let changed = |answer: &Answer| {
@@ -64,7 +71,10 @@ pub(crate) async fn watch(arguments: &Arguments, options: &Watch) -> anyhow::Res
         }
         seen = answer.revision.unwrap_or(seen);
     };
-    let answer = client.wait(subject(&options.subject), limit, changed).await?;
+    let answer = Settings::as_client(arguments, async |client| {
+        Ok(client.wait(subject, limit, changed).await?)
+    })
+    .await?;
     if answer.revision.is_none() {
         print(arguments, &answer)?;
     } else if answer.done != Some(true) {
@@ -74,12 +84,16 @@ pub(crate) async fn watch(arguments: &Arguments, options: &Watch) -> anyhow::Res
 }
 
 pub(crate) async fn cancel(arguments: &Arguments, options: &Cancel) -> anyhow::Result<Exit> {
-    let client = Client::open(Settings::for_client(arguments)?)?;
-    let answer = client.cancel(subject(&options.subject)).await?;
+    let subject = subject(&options.subject)?;
+    let answer =
+        Settings::as_client(arguments, async |client| Ok(client.cancel(subject).await?)).await?;
     print(arguments, &answer)?;
-    // A job that is cancelled, or an id that is void, is what was asked for.
+    // A job that is cancelled or asked to stop, or an id that is void, is what was asked for; a job
+    // that had ended in another way is not.
+    let is_cancelled = answer.state() == Some(job::State::Cancelled);
     Ok(match Exit::of(&answer) {
         Exit::NoAnswer => Exit::NoAnswer,
+        _ if answer.done == Some(true) && !is_cancelled => Exit::JobFailed,
         _ => Exit::Done,
     })
 }

@@ -1,6 +1,6 @@
 //! `recover`: what the journal holds open is asked for, and sent again if it never arrived.
 
-use client::{Client, Recovered};
+use client::{AnswerWord, Client, Recovered};
 use serde_json::json;
 
 use crate::cli::Arguments;
@@ -9,8 +9,12 @@ use crate::output;
 use crate::settings::Settings;
 
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let client = Client::open(Settings::for_client(arguments)?)?;
+    Settings::as_client(arguments, async |client| recover(arguments, client).await).await
+}
+
+async fn recover(arguments: &Arguments, client: &Client) -> anyhow::Result<Exit> {
     let recovered = client.recover().await?;
+    let mut exit = Exit::Done;
     let mut table = output::table(&["job id", "journal said", "server said", "done about it"]);
     for one in &recovered {
         let now = match &one.sent_again {
@@ -18,10 +22,18 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
                 let receipt = submitted.accepted().await;
                 match receipt {
                     Ok(receipt) => format!("sent again: {}", output::standing(&receipt)),
-                    Err(error) => format!("sent again: {error}"),
+                    Err(error) => {
+                        exit = Exit::JobFailed;
+                        format!("sent again: {error}")
+                    }
                 }
             }
-            None => "nothing".to_owned(),
+            None => {
+                if matches!(one.answer.answer, AnswerWord::Unavailable) {
+                    exit = Exit::NoAnswer;
+                }
+                "nothing".to_owned()
+            }
         };
         if arguments.json {
             print_json(one, &now)?;
@@ -34,7 +46,6 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             ]);
         }
     }
-    client.journal().flush().await;
     if !arguments.json {
         if recovered.is_empty() {
             output::line("nothing is open");
@@ -42,7 +53,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             output::line(&table.to_string());
         }
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 fn print_json(one: &Recovered, now: &str) -> anyhow::Result<()> {

@@ -19,10 +19,11 @@ pub(crate) async fn server(arguments: &Arguments, options: &Server) -> anyhow::R
         };
     }
     let (ready, mut working) = watch::channel(false);
+    let is_json = arguments.json;
     tokio::spawn(async move {
         // The server may end before it ever worked, and says why itself.
         if working.wait_for(|ready| *ready).await.is_ok() {
-            crate::output::line("counterfoil server: working");
+            working_now(is_json, "server");
         }
     });
     let stop = signal::token()?;
@@ -39,7 +40,7 @@ pub(crate) async fn worker(arguments: &Arguments) -> anyhow::Result<Exit> {
     tokio::select! {
         // An end before it worked: `stop` below says why.
         ready = running.ready() => if ready.is_ok() {
-            crate::output::line("counterfoil worker: working");
+            working_now(arguments.json, "worker");
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = running.ended() => {}
@@ -49,4 +50,13 @@ pub(crate) async fn worker(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     running.stop().await.context("worker")?;
     Ok(Exit::Done)
+}
+
+/// One line, for whoever started it.
+fn working_now(is_json: bool, what: &str) {
+    if is_json {
+        crate::output::line(&format!(r#"{{"working":"{what}"}}"#));
+    } else {
+        crate::output::line(&format!("counterfoil {what}: working"));
+    }
 }

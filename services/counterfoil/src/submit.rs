@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::cli::{Arguments, Submit, Until};
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError};
 use crate::output;
 use crate::settings::Settings;
 
@@ -21,7 +21,18 @@ const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 pub(crate) async fn run(arguments: &Arguments, options: &Submit) -> anyhow::Result<Exit> {
     let submissions = read(options)?;
-    let client = Client::open(Settings::for_client(arguments)?)?;
+    Settings::as_client(arguments, async |client| {
+        submit(arguments, options, client, &submissions).await
+    })
+    .await
+}
+
+async fn submit(
+    arguments: &Arguments,
+    options: &Submit,
+    client: &Client,
+    submissions: &[Submission],
+) -> anyhow::Result<Exit> {
     let bar = progress_bar(submissions.len() as u64);
     let mut all = Vec::with_capacity(submissions.len());
     for batch in submissions.chunks(BATCH) {
@@ -36,7 +47,7 @@ pub(crate) async fn run(arguments: &Arguments, options: &Submit) -> anyhow::Resu
     }
     let mut exit = Exit::Done;
     for submitted in all {
-        let settled = settle(&client, &submitted, options.until).await;
+        let settled = settle(client, &submitted, options.until).await;
         let one = bar.suspend(|| report(arguments, &submitted, settled))?;
         bar.inc(1);
         if exit == Exit::Done {
@@ -44,7 +55,6 @@ pub(crate) async fn run(arguments: &Arguments, options: &Submit) -> anyhow::Resu
         }
     }
     bar.finish_and_clear();
-    client.journal().flush().await;
     Ok(exit)
 }
 
@@ -69,13 +79,15 @@ fn read(options: &Submit) -> anyhow::Result<Vec<Submission>> {
     if let Some(path) = &options.jsonl {
         return read_lines(path)?
             .into_iter()
-            .map(|line| {
-                let id = options.id_field.as_ref().and_then(|field| id_of(&line, field));
-                let submission = with(line.into_bytes());
-                Ok(match id {
-                    Some(id) => submission.job_id(id),
-                    None => submission,
-                })
+            .enumerate()
+            .map(|(number, line)| {
+                let Some(field) = &options.id_field else { return Ok(with(line.into_bytes())) };
+                // An id made here would make another job of the same line next time.
+                let id = id_of(&line, field).ok_or_else(|| {
+                    let (path, number) = (path.display(), number + 1);
+                    UsageError(format!("{path}, job {number}: there is no id in {field:?}"))
+                })?;
+                Ok(with(line.into_bytes()).job_id(id))
             })
             .collect();
     }
@@ -87,7 +99,7 @@ fn read(options: &Submit) -> anyhow::Result<Vec<Submission>> {
         }
         (Some(body), None) => body.clone().into_bytes(),
         (None, Some(path)) => std::fs::read(path).with_context(|| path.display().to_string())?,
-        _ => bail!(crate::exit::UsageError(
+        _ => bail!(UsageError(
             "what is to be submitted? Give BODY, --file FILE, --jsonl FILE, or - for standard input"
                 .to_owned()
         )),

@@ -33,11 +33,9 @@ struct Arguments {
     pace_ms: u64,
 }
 
+/// The sections beside the worker's.
 #[derive(Debug, Deserialize)]
 struct Settings {
-    amqp: broker::Settings,
-    redis: store::Settings,
-    worker: worker::WorkerSettings,
     log: telemetry::Settings,
 }
 
@@ -47,17 +45,15 @@ const QUEUE: &str = "orders";
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let Settings { amqp, redis, worker, log } = settings::load(arguments.config.as_deref())?;
+    let Settings { log } = settings::load(arguments.config.as_deref())?;
     telemetry::start(&log)?;
+    let worker: worker::Settings = settings::load(arguments.config.as_deref())?;
     let catalogue = Catalogue::load()?;
     let desk = Arc::new(Desk::new(catalogue, Duration::from_millis(arguments.pace_ms)));
     let place = move |Json(order): Json<order::Order>, job: Context| {
         let desk = Arc::clone(&desk);
         async move { desk.place(order, &job).await }
     };
-    Worker::new(worker::Settings { amqp, redis, worker })
-        .handle_on("order.place", QUEUE, None, place)?
-        .run_until_signal()
-        .await?;
+    Worker::new(worker).handle_on("order.place", QUEUE, None, place)?.run_until_signal().await?;
     Ok(())
 }

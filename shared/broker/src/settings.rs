@@ -19,6 +19,20 @@ impl std::fmt::Debug for Settings {
 }
 
 impl Settings {
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// A sentence that names the key and what is allowed.
+    pub fn validate(&self) -> Result<(), String> {
+        self.user().map_err(|error| error.to_string())?;
+        if self.heartbeat_s == 0 || self.connect_timeout_ms == 0 {
+            return Err(
+                "amqp.heartbeat_s and amqp.connect_timeout_ms: allowed is 1 and more".into()
+            );
+        }
+        Ok(())
+    }
+
     /// The user of the connection, which is the name of the client.
     ///
     /// # Errors

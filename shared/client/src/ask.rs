@@ -87,7 +87,7 @@ impl Client {
     }
 
     /// Waits until a job is done, asking again and again; returns what is known when the time is
-    /// up. `changed` is called with each newer revision.
+    /// up, and at once if there is no such job. `changed` is called with each newer revision.
     ///
     /// # Errors
     /// As [`Self::status`].
@@ -109,7 +109,10 @@ impl Client {
             }
             let settled = matches!(
                 answer.answer,
-                AnswerWord::Voided | AnswerWord::Forgotten | AnswerWord::Refused
+                AnswerWord::Unknown
+                    | AnswerWord::Voided
+                    | AnswerWord::Forgotten
+                    | AnswerWord::Refused
             );
             let over = until.is_some_and(|until| Instant::now() >= until);
             if answer.done == Some(true) || settled || over {

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use job::Origin;
 use protocol::Answer;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::inbox::{Inbox, Progress};
@@ -30,6 +31,7 @@ pub(crate) struct Inner {
     pub(crate) sender: mpsc::Sender<Send>,
     pub(crate) refused: watch::Receiver<Option<String>>,
     stop: CancellationToken,
+    link: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Drop for Inner {
@@ -40,6 +42,8 @@ impl Drop for Inner {
 
 /// Sends that may wait for the connection; beyond it `submit` waits, with its entry on disk.
 const WAITING_MAX: usize = 4096;
+/// How long a connection may take to close.
+const CLOSES_WITHIN: Duration = Duration::from_secs(3);
 
 impl Client {
     /// Opens the journal and starts to connect.
@@ -66,9 +70,22 @@ impl Client {
             stop: stop.clone(),
             has_worked: false,
         };
-        tokio::spawn(link.run());
-        let inner = Inner { settings, name, origin, journal, inbox, sender, refused, stop };
+        let link = Mutex::new(Some(tokio::spawn(link.run())));
+        let inner = Inner { settings, name, origin, journal, inbox, sender, refused, stop, link };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Writes what is left to write and closes the connection. What has no receipt yet stays in the
+    /// journal; [`Self::recover`] sends it.
+    pub async fn close(&self) {
+        self.inner.journal.flush().await;
+        self.inner.stop.cancel();
+        let link = self.inner.link.lock().await.take();
+        if let Some(link) = link
+            && tokio::time::timeout(CLOSES_WITHIN, link).await.is_err()
+        {
+            tracing::debug!("the connection did not close in time");
+        }
     }
 
     /// The client's name: the user of the connection.

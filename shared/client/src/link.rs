@@ -67,18 +67,16 @@ impl Link {
         let mut backoff = Backoff::default();
         let stop = self.stop.clone();
         loop {
-            let session = tokio::select! {
-                session = self.session(&mut open, &mut backoff) => session,
-                () = stop.cancelled() => return,
-            };
-            let error = match session {
+            if stop.is_cancelled() {
+                return;
+            }
+            let error = match self.session(&mut open, &mut backoff).await {
                 Ok(()) => return,
                 Err(error) => error,
             };
             // What was right once may be right again, e.g. a password that is being changed.
             if !error.is_transient() && !self.has_worked {
                 let said = chain(&error);
-                tracing::error!(error = %said, "RabbitMQ refuses this client");
                 self.refused.send_replace(Some(said));
                 return;
             }
@@ -95,7 +93,12 @@ impl Link {
         backoff: &mut Backoff,
     ) -> Result<(), broker::Error> {
         let amqp = &self.settings.amqp;
-        let consume = Connection::open(amqp, "counterfoil client").await?;
+        let stop = self.stop.clone();
+        let opening = Connection::open(amqp, "counterfoil client");
+        let consume = tokio::select! {
+            consume = opening => consume?,
+            () = stop.cancelled() => return Ok(()),
+        };
         let publish = Connection::open(amqp, "counterfoil client, publishing").await?;
         // The same name for as long as the client lives, so that events find it after a reconnect.
         let queue = self.queue.clone();
@@ -137,6 +140,11 @@ impl Link {
                 }
                 _ = look.tick() => self.send_again(&publisher, &queue, open).await?,
                 () = publish.failed() => return Err(broker::Error::Gone),
+                () = stop.cancelled() => {
+                    consume.close().await;
+                    publish.close().await;
+                    return Ok(());
+                }
             }
         }
     }

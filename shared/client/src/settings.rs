@@ -24,3 +24,20 @@ pub struct ClientSettings {
     /// How long an answer is waited for.
     pub answer_timeout_ms: u64,
 }
+
+impl ClientSettings {
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// A sentence that names the key and what is allowed.
+    pub fn validate(&self) -> Result<(), String> {
+        crate::origin::find(&self.origin).map_err(|error| format!("client.origin: {error}"))?;
+        if self.resend_after_ms == 0 || self.answer_timeout_ms == 0 {
+            return Err(
+                "client.resend_after_ms and client.answer_timeout_ms: allowed is 1 and more"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+}

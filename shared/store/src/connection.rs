@@ -51,12 +51,7 @@ impl Store {
     /// # Errors
     /// Transient ones may be tried again; the others name what to mend.
     pub async fn connect(settings: Settings) -> Result<Self, Error> {
-        if !settings.slots.is_power_of_two() || settings.slots > 16_384 {
-            return Err(Error::Unfit(format!(
-                "redis.slots is {}; allowed is a power of two from 1 to 16384",
-                settings.slots
-            )));
-        }
+        settings.validate().map_err(Error::Unfit)?;
         let info: ConnectionInfo =
             settings.url.as_str().into_connection_info().map_err(Error::Url)?;
         let tcp = TcpSettings::default().set_nodelay(true);

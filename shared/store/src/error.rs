@@ -40,7 +40,9 @@ impl Error {
 impl From<redis::RedisError> for Error {
     fn from(error: redis::RedisError) -> Self {
         let refused = error.code().is_some_and(|code| REFUSALS.contains(&code))
-            || error.kind() == redis::ErrorKind::AuthenticationFailed;
+            || error.kind() == redis::ErrorKind::AuthenticationFailed
+            // The database of the URL: no such number.
+            || error.detail().is_some_and(|detail| detail.contains("DB index"));
         if refused { Self::Refused(error) } else { Self::Unavailable(error) }
     }
 }

@@ -30,3 +30,36 @@ impl std::fmt::Debug for Settings {
         f.debug_struct("Settings").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
+
+/// As many as a Redis Cluster has.
+const SLOTS_MAX: u16 = 16_384;
+
+impl Settings {
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// A sentence that names the key and what is allowed.
+    pub fn validate(&self) -> Result<(), String> {
+        if redis::Client::open(self.url.as_str()).is_err() {
+            let form = "redis://user:password@host:port/database";
+            return Err(format!("redis.url: not a Redis URL ({form})"));
+        }
+        if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
+            return Err("redis.prefix: allowed is any text without { and }".to_owned());
+        }
+        if !self.slots.is_power_of_two() || self.slots > SLOTS_MAX {
+            return Err(format!(
+                "redis.slots is {}; allowed is a power of two from 1 to {SLOTS_MAX}",
+                self.slots
+            ));
+        }
+        if self.connect_timeout_ms == 0 || self.response_timeout_ms == 0 {
+            return Err(
+                "redis.connect_timeout_ms and redis.response_timeout_ms: allowed is 1 and \
+                        more"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+}

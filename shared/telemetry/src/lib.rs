@@ -18,12 +18,23 @@ pub struct Settings {
 
 /// How a line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String")]
 pub enum Format {
     /// For people.
     Text,
     /// For machines.
     Json,
+}
+
+impl TryFrom<String> for Format {
+    type Error = String;
+    fn try_from(word: String) -> Result<Self, String> {
+        match word.as_str() {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("log.format: {word:?} is none; allowed are text and json")),
+        }
+    }
 }
 
 /// Settings that cannot be used.

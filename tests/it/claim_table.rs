@@ -1,0 +1,134 @@
+//! What a delivered work message means, row by row, on the store itself.
+
+use harness::World;
+use job::{ClientName, Digest, JobId, JobType, QueueName};
+use store::accept::{Accept, First};
+use store::claim::{Beat, Claim, Claimed, Lease};
+use store::{JobName, Store};
+
+fn name() -> JobName {
+    JobName {
+        client: ClientName::parse("shop").unwrap_or_else(|e| panic!("{e}")),
+        job_id: JobId::parse("A-1").unwrap_or_else(|e| panic!("{e}")),
+    }
+}
+
+fn job_type() -> JobType {
+    JobType::parse("demo.echo").unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// A store with one queued job.
+async fn queued(world: &World) -> anyhow::Result<Store> {
+    let store = world.store().await?;
+    let accept = Accept {
+        name: name(),
+        job_type: job_type(),
+        queue: QueueName::default(),
+        spec: protocol::work::Spec::default(),
+        digest: Digest::over(&[]),
+        first: First::Queued,
+        nonce: "n".to_owned(),
+        redelivered: false,
+        payload_bytes: 1,
+        dispatch: 1,
+    };
+    store.accept(&[accept], 60_000).await?;
+    Ok(store)
+}
+
+fn claim(owner: &str, nonce: &str, redelivered: bool, lease_ms: u64) -> Claim {
+    Claim {
+        name: name(),
+        job_type: job_type(),
+        dispatch: 1,
+        redelivered,
+        owner: owner.to_owned(),
+        nonce: nonce.to_owned(),
+        lease_ms,
+        idle: true,
+        attempts_max: 2,
+        not_here: false,
+        payload: b"1".to_vec(),
+    }
+}
+
+async fn one(store: &Store, claim: Claim) -> anyhow::Result<Claimed> {
+    Ok(store.claim(&[claim]).await?.remove(0))
+}
+
+const LONG_MS: u64 = 60_000;
+
+#[tokio::test]
+async fn a_redelivery_to_the_process_that_runs_the_job_is_attached_to_the_run() -> anyhow::Result<()>
+{
+    let world = World::new().await?;
+    let store = queued(&world).await?;
+    let started = one(&store, claim("a", "1", false, LONG_MS)).await?;
+    let Claimed::Start { fence, .. } = started else { anyhow::bail!("{started:?}") };
+    assert_eq!(one(&store, claim("a", "2", true, LONG_MS)).await?, Claimed::Attach { fence });
+    // If the process finds that it has no such run, the lease decides as for anybody else.
+    let not_here = Claim { not_here: true, ..claim("a", "3", true, LONG_MS) };
+    assert_eq!(one(&store, not_here).await?, Claimed::Detached);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_redelivery_while_the_owner_lives_detaches_the_run_on_its_behalf() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let store = queued(&world).await?;
+    let started = one(&store, claim("a", "1", false, LONG_MS)).await?;
+    let Claimed::Start { fence, .. } = started else { anyhow::bail!("{started:?}") };
+    assert_eq!(one(&store, claim("b", "2", true, LONG_MS)).await?, Claimed::Detached);
+    assert_eq!(store.payload(&name()).await?.as_deref(), Some(b"1".as_slice()));
+    // The scheduler watches the lease now, also after a cancellation was asked for.
+    assert_eq!(one(&store, claim("b", "3", true, LONG_MS)).await?, Claimed::Drop);
+    let asked = store::change::Change::new(name(), job_type(), job::Event::CancelAsked);
+    store.change(&[asked.with("cancel_requested", "1")]).await?;
+    let lease = Lease { name: name(), fence, detach: None };
+    let held = store.beat(std::slice::from_ref(&lease), 0).await?;
+    assert_eq!(held, [Beat::Held { cancel_requested: true }]);
+    assert_eq!(store.due(0, 10).await?.1, [name()]);
+    Ok(())
+}
+
+/// The owner's lease has ended: the next attempt, with a new fence, and only if nothing else runs
+/// in the worker; after the last attempt the job is exhausted.
+#[tokio::test]
+async fn a_redelivery_after_the_owner_died_starts_the_next_attempt_alone_until_none_is_left()
+-> anyhow::Result<()> {
+    let world = World::new().await?;
+    let store = queued(&world).await?;
+    let first = one(&store, claim("a", "1", false, 0)).await?;
+    let Claimed::Start { attempt: 1, fence: old, alone: false, .. } = first else {
+        anyhow::bail!("{first:?}")
+    };
+    let beside_others = Claim { idle: false, ..claim("b", "2", true, 0) };
+    assert_eq!(one(&store, beside_others).await?, Claimed::Wait);
+    let second = one(&store, claim("b", "3", true, 0)).await?;
+    let Claimed::Start { attempt: 2, fence: new, alone: true, .. } = second else {
+        anyhow::bail!("{second:?}")
+    };
+    assert_ne!(old, new);
+    let late = store.report(&name(), &old, &store::report::Report::Stage("late".into())).await?;
+    assert_eq!(late, store::report::Reported::Lost);
+    let third = one(&store, claim("c", "4", true, 0)).await?;
+    assert_eq!(third, Claimed::Exhausted { fence: new, attempts: 2 });
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_message_without_a_record_or_of_a_finished_job_starts_nothing() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let empty = world.store().await?;
+    assert_eq!(one(&empty, claim("a", "1", false, LONG_MS)).await?, Claimed::Missing);
+    let store = queued(&world).await?;
+    let cancelled = store::change::Change {
+        except_from: Some(job::State::Running),
+        ..store::change::Change::new(name(), job_type(), job::Event::Cancelled)
+    };
+    store.change(&[cancelled]).await?;
+    for redelivered in [false, true] {
+        assert_eq!(one(&store, claim("a", "2", redelivered, LONG_MS)).await?, Claimed::Drop);
+    }
+    Ok(())
+}
