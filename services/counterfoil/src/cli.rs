@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
     /// A settings file; it need only hold what differs from the defaults
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Print JSON, one value a line
+    /// Print JSON, one value a line; what went wrong is said as text, on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use nodes::{Definitions, Fsync, RabbitMq, Redis, User, ports};
+use serde_json::json;
 use server::Server;
+use tokio_util::sync::CancellationToken;
 use worker::Worker;
 
 use crate::cli::{self, Arguments};
@@ -24,38 +26,59 @@ struct Private {
 }
 
 pub(crate) async fn run(arguments: &Arguments, options: &cli::Dev) -> anyhow::Result<Exit> {
-    let mut settings = Settings::load(arguments)?;
-    let stop = signal::token()?;
+    let settings = Settings::load(arguments)?;
     let temporary = std::env::temp_dir().join(format!("counterfoil-dev-{}", std::process::id()));
-    let directory = options.data.clone().unwrap_or_else(|| temporary.clone());
-    output::line("starting RabbitMQ and Redis …");
+    let directory = options.data.as_deref().unwrap_or(&temporary);
+    let done = run_in(directory, settings, arguments.json, options).await;
+    // Whatever came of it, nothing stays behind that nobody asked for.
+    if temporary.exists() {
+        std::fs::remove_dir_all(&temporary).with_context(|| temporary.display().to_string())?;
+    }
+    done
+}
+
+async fn run_in(
+    directory: &Path,
+    mut settings: Settings,
+    is_json: bool,
+    options: &cli::Dev,
+) -> anyhow::Result<Exit> {
+    let stop = signal::token()?;
+    tell(is_json, "starting RabbitMQ and Redis …");
     let starting = {
-        let (directory, amqp, redis) = (directory.clone(), options.amqp_port, options.redis_port);
+        let (directory, amqp, redis) =
+            (directory.to_owned(), options.amqp_port, options.redis_port);
         tokio::task::spawn_blocking(move || start(&directory, amqp, redis))
     };
     let private = starting.await?.context("dev")?;
     settings.amqp.url = url(&private, USERS[0]);
     settings.redis.url.clone_from(&private.redis_url);
+    let worked = serve(&private, &settings, is_json, &stop).await;
+    tokio::task::spawn_blocking(move || drop(private)).await?;
+    worked
+}
 
+async fn serve(
+    private: &Private,
+    settings: &Settings,
+    is_json: bool,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
     let mut server =
         Server::start(settings.server.clone(), settings.amqp.clone(), settings.redis.clone());
     let mut worker = worker::demo::add(Worker::new(settings.for_worker()))?.start();
     tokio::select! {
         ready = async { server.ready().await?; worker.ready().await } => {
             if ready.is_ok() {
-                say(&private);
+                say(private, is_json)?;
                 stop.cancelled().await;
-                output::line("stopping …");
+                tell(is_json, "stopping …");
             }
         }
         () = stop.cancelled() => {}
     }
     worker.stop().await.context("worker")?;
     server.stop().await.context("server")?;
-    tokio::task::spawn_blocking(move || drop(private)).await?;
-    if options.data.is_none() {
-        std::fs::remove_dir_all(&temporary).with_context(|| temporary.display().to_string())?;
-    }
     Ok(Exit::Done)
 }
 
@@ -81,8 +104,19 @@ fn url(private: &Private, (user, password): (&str, &str)) -> String {
     format!("amqp://{user}:{password}@127.0.0.1:{}/", private.amqp_port)
 }
 
-fn say(private: &Private) {
+/// A word for a person.
+fn tell(is_json: bool, text: &str) {
+    if !is_json {
+        output::line(text);
+    }
+}
+
+fn say(private: &Private, is_json: bool) -> anyhow::Result<()> {
     let shop = url(private, USERS[1]);
+    if is_json {
+        let urls = json!({ "amqp_url": shop, "redis_url": private.redis_url });
+        return output::json(&urls);
+    }
     output::line(&format!(
         "RabbitMQ  {shop}\nRedis     {}\n\
          a server and a worker (demo.echo, demo.sleep, demo.fail) are running\n\n\
@@ -93,4 +127,5 @@ fn say(private: &Private) {
          Not for production. Ctrl-C stops all of it.",
         private.redis_url, private.redis_url
     ));
+    Ok(())
 }
