@@ -1,8 +1,6 @@
 //! One connection. It has an operating-system thread and buffers of its own in lapin: few
 //! connections, many channels.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -20,7 +18,6 @@ use crate::{Consumer, Error, Publisher, Settings};
 pub struct Connection {
     inner: lapin::Connection,
     failed: watch::Receiver<bool>,
-    blocked: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -59,18 +56,14 @@ impl Connection {
             .await
             .map_err(|_| Error::Timeout(settings.connect_timeout_ms))??;
         let (failed_sender, failed) = watch::channel(false);
-        let blocked = Arc::new(AtomicBool::new(false));
         let mut events = Box::pin(inner.events_listener());
-        let is_blocked = Arc::clone(&blocked);
         tokio::spawn(async move {
             while let Some(event) = events.next().await {
                 match event {
                     Event::ConnectionBlocked(reason) => {
-                        is_blocked.store(true, Ordering::Relaxed);
                         tracing::warn!(%reason, "RabbitMQ takes no messages for now");
                     }
                     Event::ConnectionUnblocked => {
-                        is_blocked.store(false, Ordering::Relaxed);
                         tracing::info!("RabbitMQ takes messages again");
                     }
                     Event::Error(_) => break,
@@ -80,7 +73,7 @@ impl Connection {
             // Nobody may be listening any more, and that is fine.
             failed_sender.send_replace(true);
         });
-        Ok(Self { inner, failed, blocked })
+        Ok(Self { inner, failed })
     }
 
     /// Waits until the connection has failed or was closed.
@@ -96,11 +89,6 @@ impl Connection {
     /// Whether the connection can still be used.
     pub fn is_usable(&self) -> bool {
         !*self.failed.borrow() && self.inner.status().connected()
-    }
-
-    /// Whether the broker takes no messages for now, because it is short of memory or disk.
-    pub fn is_blocked(&self) -> bool {
-        self.blocked.load(Ordering::Relaxed)
     }
 
     /// Creates what is missing of the exchanges and queues of [`topology`].
@@ -159,7 +147,7 @@ impl Connection {
     /// Looks at a queue without touching it.
     ///
     /// # Errors
-    /// [`Error::is_missing`] if there is none.
+    /// [`Error::Unavailable`] with 404 if there is none.
     pub async fn depth(&self, queue: &str) -> Result<Depth, Error> {
         let channel = self.inner.create_channel().await?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -181,7 +169,7 @@ impl Connection {
     /// A consumer on a channel of its own.
     ///
     /// # Errors
-    /// [`Error::is_missing`] if there is no such queue.
+    /// [`Error::Unavailable`] with 404 if there is no such queue.
     pub async fn consumer(&self, queue: &str, prefetch: u16) -> Result<Consumer, Error> {
         Consumer::start(self.inner.create_channel().await?, queue, prefetch).await
     }

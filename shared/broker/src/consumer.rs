@@ -15,9 +15,9 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, Bas
 use lapin::types::FieldTable;
 use protocol::Properties;
 
+use crate::Error;
 use crate::convert::from_lapin;
 use crate::topology::short;
-use crate::{Error, topology};
 
 /// A received message.
 #[derive(Debug, Clone)]
@@ -156,12 +156,5 @@ impl Acker {
             .channel
             .basic_nack(tag, BasicNackOptions { multiple: false, requeue: true })
             .await?)
-    }
-}
-
-impl Delivery {
-    /// Whether the message came through an exchange that none but the server may write.
-    pub fn is_internal(&self) -> bool {
-        [topology::LINE, topology::WORK, topology::DROPPED].contains(&self.exchange.as_str())
     }
 }

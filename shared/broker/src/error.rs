@@ -34,11 +34,6 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Timeout(_) | Self::Cancelled(_) | Self::Gone)
     }
-
-    /// Whether the broker says that a queue or exchange does not exist.
-    pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Unavailable(error) if amqp_code(error) == Some(404))
-    }
 }
 
 fn amqp_code(error: &lapin::Error) -> Option<u16> {

@@ -1,7 +1,6 @@
 //! One connection that is made anew when it fails. Not redis-rs's connection manager: it reconnects
 //! without telling, and keeps a connection whose peer hangs or was demoted.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -29,8 +28,6 @@ struct Inner {
     current: Mutex<Current>,
     deployment: RwLock<Deployment>,
     ticket_key: TicketKey,
-    /// How many calls of scripts were sent, for tests that count.
-    calls: AtomicU64,
 }
 
 /// The connection in use, and how many there were before it.
@@ -65,7 +62,6 @@ impl Store {
             current: Mutex::new(Current { connection: Some(connection), generation: 1 }),
             ticket_key: TicketKey::new(&deployment.secret),
             deployment: RwLock::new(deployment),
-            calls: AtomicU64::new(0),
             settings,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -99,11 +95,6 @@ impl Store {
     /// The last stretch of time that the store lost.
     pub fn lost_between(&self) -> Option<[UnixMillis; 2]> {
         self.deployment().lost_between
-    }
-
-    /// How many commands were sent so far.
-    pub fn calls(&self) -> u64 {
-        self.inner.calls.load(Ordering::Relaxed)
     }
 
     fn deployment(&self) -> Deployment {
@@ -148,7 +139,6 @@ impl Store {
         }
         for _ in 0..2 {
             let (mut connection, generation) = self.connection().await?;
-            self.inner.calls.fetch_add(pipeline.len() as u64, Ordering::Relaxed);
             let answer = connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
             let values = match answer {
                 Ok(values) => values,
