@@ -39,6 +39,9 @@ async fn submit(
         let submitted = client.submit_many(batch.to_vec()).await?;
         if options.until == Until::Journaled {
             submitted.iter().try_for_each(|one| print(arguments, one.job_id(), None))?;
+        } else {
+            // Whoever stops waiting has the ids; standard output is for what became of them.
+            bar.suspend(|| submitted.iter().for_each(|one| output::journaled(one.job_id())));
         }
         all.extend(submitted);
     }

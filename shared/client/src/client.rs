@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::inbox::{Inbox, Progress};
-use crate::journal::{Appended, Journal};
+use crate::journal::{Appended, Horizon, Journal};
 use crate::link::{Link, Outgoing, Send};
 use crate::{Error, Settings, Submission};
 
@@ -53,7 +53,7 @@ impl Client {
     pub fn open(settings: Settings) -> Result<Self, Error> {
         let name = settings.amqp.user()?;
         job::ClientName::parse(&name)?;
-        let journal = Journal::open(&settings.client.journal, &name)?;
+        let journal = Journal::open(&settings.client, &name)?;
         let origin = crate::origin::find(&settings.client.origin)?;
         let inbox = Arc::new(Inbox::new(journal.clone()));
         let (sender, waiting) = mpsc::channel(WAITING_MAX);
@@ -102,7 +102,8 @@ impl Client {
     /// receipt or a refusal arrives, by this process or by one that recovers the journal.
     ///
     /// # Errors
-    /// Nothing was written and nothing will be sent.
+    /// Nothing was written and nothing will be sent; only after [`Error::NotSynced`] it is not known
+    /// whether it was written, and it is sent only if it was.
     ///
     /// # Cancel safety
     /// The job may be on disk or not; [`Self::recover`] sends what is.
@@ -114,17 +115,20 @@ impl Client {
     /// Submits many jobs with one sync of the disk.
     ///
     /// # Errors
-    /// Nothing was written and nothing will be sent.
+    /// As [`Self::submit`]; all of them or none.
     pub async fn submit_many(&self, submissions: Vec<Submission>) -> Result<Vec<Submitted>, Error> {
         let mut entries = Vec::with_capacity(submissions.len());
         for mut submission in submissions {
             let job_id = submission.take_id(&self.inner.origin)?.as_str().to_owned();
             entries.push(Appended { job_id, submission });
         }
-        self.inner.journal.append(entries.clone()).await?;
+        let journaled_at = self.inner.journal.append(entries.clone()).await?;
         let mut submitted = Vec::with_capacity(entries.len());
-        for Appended { job_id, submission } in entries {
+        for (Appended { job_id, submission }, journaled_at_ms) in
+            entries.into_iter().zip(journaled_at)
+        {
             let outgoing = Outgoing {
+                journaled_at_ms,
                 job_id,
                 job_type: submission.job_type,
                 body: submission.body,
@@ -139,7 +143,9 @@ impl Client {
     pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Submitted, Error> {
         let job_id = outgoing.job_id.clone();
         let progress = self.inner.inbox.expect_receipt(&job_id);
-        let submitted = Submitted { job_id, progress, refused: self.inner.refused.clone() };
+        let refused = self.inner.refused.clone();
+        let horizon = self.inner.journal.horizon().clone();
+        let submitted = Submitted { job_id, progress, refused, horizon };
         // A connection that is refused for good takes nothing; the entry stays in the journal.
         if self.inner.sender.send(Send::Submission(Box::new(outgoing))).await.is_err() {
             tracing::debug!(job_id = submitted.job_id, "kept in the journal");
@@ -168,6 +174,7 @@ pub struct Submitted {
     job_id: String,
     progress: watch::Receiver<Progress>,
     refused: watch::Receiver<Option<String>>,
+    horizon: Horizon,
 }
 
 impl Submitted {
@@ -179,10 +186,12 @@ impl Submitted {
     /// Waits until the broker has it, for as long as it takes.
     ///
     /// # Errors
-    /// [`Error::Answered`] if it was refused; [`Error::Refused`] if RabbitMQ refuses the client.
+    /// [`Error::Answered`] if it was refused; [`Error::Refused`] if RabbitMQ refuses the client;
+    /// [`Error::TooOld`] if it waited for longer than it may be sent.
     pub async fn confirmed(&self) -> Result<(), Error> {
         match self.wait(|progress| !matches!(progress, Progress::Journaled)).await? {
             Progress::Refused(answer) => Err(Error::Answered(answer)),
+            Progress::TooOld => Err(self.too_old()),
             _ => Ok(()),
         }
     }
@@ -190,14 +199,20 @@ impl Submitted {
     /// Waits for the receipt, for as long as it takes.
     ///
     /// # Errors
-    /// [`Error::Answered`] if it was refused; [`Error::Refused`] if RabbitMQ refuses the client.
+    /// [`Error::Answered`] if it was refused; [`Error::Refused`] if RabbitMQ refuses the client;
+    /// [`Error::TooOld`] if it waited for longer than it may be sent.
     pub async fn accepted(&self) -> Result<Answer, Error> {
-        let settled = |p: &Progress| matches!(p, Progress::Accepted(_) | Progress::Refused(_));
+        let settled = |p: &Progress| !matches!(p, Progress::Journaled | Progress::Confirmed);
         match self.wait(settled).await? {
             Progress::Accepted(receipt) => Ok(*receipt),
             Progress::Refused(answer) => Err(Error::Answered(answer)),
+            Progress::TooOld => Err(self.too_old()),
             Progress::Journaled | Progress::Confirmed => Err(Error::Closed),
         }
+    }
+
+    fn too_old(&self) -> Error {
+        self.horizon.too_old(&self.job_id)
     }
 
     async fn wait(&self, until: impl Fn(&Progress) -> bool) -> Result<Progress, Error> {
