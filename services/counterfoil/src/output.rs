@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use client::{Answer, AnswerWord, JournalEntry};
+use client::{Answer, AnswerWord, JournalEntry, Submitted};
 use comfy_table::{Attribute, Cell, Color, Table, presets};
 use job::State;
 use protocol::UnixMillis;
@@ -13,9 +13,13 @@ pub(crate) fn line(text: &str) {
     writeln!(std::io::stdout(), "{text}").ok();
 }
 
-/// Says on standard error that a submission is on disk.
-pub(crate) fn journaled(job_id: &str) {
-    writeln!(std::io::stderr(), "journaled {job_id}").ok();
+/// Says on standard error that submissions are on disk.
+pub(crate) fn journaled(submitted: &[Submitted]) {
+    let what = match submitted {
+        [one] => one.job_id().to_owned(),
+        many => format!("{} submissions: counterfoil journal list --open", many.len()),
+    };
+    writeln!(std::io::stderr(), "journaled {what}").ok();
 }
 
 /// Prints a value as one line of JSON.

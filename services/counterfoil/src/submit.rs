@@ -41,7 +41,7 @@ async fn submit(
             submitted.iter().try_for_each(|one| print(arguments, one.job_id(), None))?;
         } else {
             // Whoever stops waiting has the ids; standard output is for what became of them.
-            bar.suspend(|| submitted.iter().for_each(|one| output::journaled(one.job_id())));
+            bar.suspend(|| output::journaled(&submitted));
         }
         all.extend(submitted);
     }

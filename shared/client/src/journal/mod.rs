@@ -32,6 +32,8 @@ mod horizon;
 mod identity;
 mod read;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};

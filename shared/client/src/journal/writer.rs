@@ -44,7 +44,7 @@ impl Writer {
 
     /// Writes a group and answers when it is on disk. After a failed sync nothing more is taken:
     /// an operating system may drop what it could not write and call the next sync a success.
-    fn commit(&mut self, group: Vec<Write>) {
+    pub(super) fn commit(&mut self, group: Vec<Write>) {
         if self.poisoned.load(Ordering::Acquire) {
             answer_all(group, || Error::Poisoned(self.path.display().to_string()));
             return;
