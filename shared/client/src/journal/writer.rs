@@ -95,11 +95,11 @@ impl Writer {
                     let mut appended =
                         changes::append(&part, &self.client, entries, now, &self.horizon)?;
                     // What was there before needs no room.
-                    if appended.as_ref().is_ok_and(|times| times.contains(&now)) {
-                        if let Err(Full { key, limit }) = self.bounds.check(&part)? {
-                            let path = self.path.display().to_string();
-                            appended = Err(Error::JournalFull { path, key, limit });
-                        }
+                    if appended.as_ref().is_ok_and(|times| times.contains(&now))
+                        && let Err(Full { key, limit }) = self.bounds.check(&part)?
+                    {
+                        let path = self.path.display().to_string();
+                        appended = Err(Error::JournalFull { path, key, limit });
                     }
                     if appended.is_ok() {
                         part.commit()?;
