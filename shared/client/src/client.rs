@@ -102,7 +102,7 @@ impl Client {
     /// receipt or a refusal arrives, by this process or by one that recovers the journal.
     ///
     /// # Errors
-    /// Nothing was written and nothing will be sent; only after [`Error::NotSynced`] it is not known
+    /// Nothing was written and nothing will be sent. After [`Error::NotSynced`] it is not known
     /// whether it was written, and it is sent only if it was.
     ///
     /// # Cancel safety
@@ -122,11 +122,10 @@ impl Client {
             let job_id = submission.take_id(&self.inner.origin)?.as_str().to_owned();
             entries.push(Appended { job_id, submission });
         }
-        let journaled_at = self.inner.journal.append(entries.clone()).await?;
+        let times = self.inner.journal.append(entries.clone()).await?;
         let mut submitted = Vec::with_capacity(entries.len());
-        for (Appended { job_id, submission }, journaled_at_ms) in
-            entries.into_iter().zip(journaled_at)
-        {
+        for (entry, journaled_at_ms) in entries.into_iter().zip(times) {
+            let Appended { job_id, submission } = entry;
             let outgoing = Outgoing {
                 journaled_at_ms,
                 job_id,
