@@ -33,6 +33,10 @@ impl Here {
 }
 
 /// A journal's identity.
+///
+/// A file that is opened elsewhere than it was made is a copy (a backup that was put back, a file
+/// that was moved to another file system, a cloned disk). It is a journal like any other: one id is
+/// one job, whichever journal it is sent from. It says once that it is one, in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// A UUID, made with the file; a copy gets its own when it is first written to.

@@ -14,16 +14,18 @@
 //! # Bounds
 //! Unfinished entries and the bytes of all entries are counted by triggers, in the transaction that
 //! changes them, for all processes together; a submission beyond a bound is an error
-//! ([`Error::JournalFull`]). Finished entries are removed after `client.journal_keep_ms`, a few with
+//! ([`Error::JournalFull`]). Finished entries are removed after `client.journal_keep_ms`, some with
 //! each commit, and earlier when their room is needed.
 //!
 //! # Failures
-//! | what fails | what follows |
-//! |---|---|
-//! | a sync, or anything that is not in the next line | [`Error::NotSynced`], and nothing more is taken: [`Error::Poisoned`] |
-//! | the disk is full, another process holds the file | the transaction is undone, the caller is told, the next one may succeed |
-//! | the process dies | an entry whose `submit` returned is there; `recover` settles it |
-//! | the file was copied | see [`Identity`] |
+//! - The disk is full, or another process holds the file: the transaction is undone, the caller is
+//!   told, the next one may succeed.
+//! - A sync fails, or anything else: [`Error::NotSynced`], and nothing more is taken
+//!   ([`Error::Poisoned`]).
+//! - The process dies: an entry whose `submit` returned is there; `recover` settles it.
+//! - The file was copied: see [`Identity`].
+//!
+//! Decision 0010.
 
 mod bounds;
 mod changes;
