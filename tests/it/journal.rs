@@ -221,3 +221,24 @@ async fn the_ids_are_said_as_soon_as_they_are_on_disk() -> anyhow::Result<()> {
     assert!(said.lines().any(|line| line == "journaled A-1"), "{said}");
     Ok(server.stop().await?)
 }
+
+#[tokio::test]
+async fn what_is_only_to_be_journaled_does_not_wait_for_a_broker_however_much_it_is()
+-> anyhow::Result<()> {
+    let world = World::new().await?;
+    let (file, away) = (world.directory.join("many"), away(&world).amqp.url);
+    std::fs::write(&file, "1\n".repeat(6000))?;
+    let submit = tokio::process::Command::new(harness::binary("counterfoil")?)
+        .args(["submit", "demo.echo", "--until", "journaled", "--jsonl"])
+        .arg(&file)
+        .envs(world.environment("shop"))
+        .env("COUNTERFOIL_AMQP_URL", away)
+        .kill_on_drop(true)
+        .output();
+    let output = within("a command to end", submit).await??;
+    let printed = String::from_utf8_lossy(&output.stdout).lines().count();
+    assert_eq!((output.status.code(), printed), (Some(0), 6000));
+    let (listed, _, _) = run(&world, &["--json", "journal", "list", "--open"]).await?;
+    assert_eq!(listed.lines().count(), 6000);
+    Ok(())
+}

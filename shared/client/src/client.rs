@@ -117,28 +117,51 @@ impl Client {
     /// # Errors
     /// As [`Self::submit`]; all of them or none.
     pub async fn submit_many(&self, submissions: Vec<Submission>) -> Result<Vec<Submitted>, Error> {
+        let journaled = self.write(submissions).await?;
+        let mut submitted = Vec::with_capacity(journaled.len());
+        for outgoing in journaled {
+            submitted.push(self.send(outgoing).await?);
+        }
+        Ok(submitted)
+    }
+
+    /// Writes many jobs to the journal with one sync of the disk, and returns their identifiers
+    /// without waiting for the connection: what it does not take at once is sent by
+    /// [`Self::recover`].
+    ///
+    /// # Errors
+    /// As [`Self::submit_many`].
+    pub async fn journal_many(&self, submissions: Vec<Submission>) -> Result<Vec<String>, Error> {
+        let mut ids = Vec::with_capacity(submissions.len());
+        for outgoing in self.write(submissions).await? {
+            ids.push(outgoing.job_id.clone());
+            // Only what is expected is sent again.
+            let Ok(place) = self.inner.sender.try_reserve() else { continue };
+            drop(self.inner.inbox.expect_receipt(&outgoing.job_id));
+            place.send(Send::Submission(Box::new(outgoing)));
+        }
+        Ok(ids)
+    }
+
+    /// Gives each submission its identifier and puts all of them on disk.
+    async fn write(&self, submissions: Vec<Submission>) -> Result<Vec<Outgoing>, Error> {
         let mut entries = Vec::with_capacity(submissions.len());
         for mut submission in submissions {
             let job_id = submission.take_id(&self.inner.origin)?.as_str().to_owned();
             entries.push(Appended { job_id, submission });
         }
         let times = self.inner.journal.append(entries.clone()).await?;
-        let mut submitted = Vec::with_capacity(entries.len());
-        for (entry, journaled_at_ms) in entries.into_iter().zip(times) {
-            let Appended { job_id, submission } = entry;
-            let outgoing = Outgoing {
-                journaled_at_ms,
-                job_id,
-                job_type: submission.job_type,
-                body: submission.body,
-                options: submission.options,
-            };
-            submitted.push(self.send(outgoing).await?);
-        }
-        Ok(submitted)
+        let outgoing = |(entry, journaled_at_ms): (Appended, i64)| Outgoing {
+            job_id: entry.job_id,
+            journaled_at_ms,
+            job_type: entry.submission.job_type,
+            body: entry.submission.body,
+            options: entry.submission.options,
+        };
+        Ok(entries.into_iter().zip(times).map(outgoing).collect())
     }
 
-    /// Hands a journaled submission to the connection.
+    /// Hands a journaled submission to the connection; waits while too many others do.
     pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Submitted, Error> {
         let job_id = outgoing.job_id.clone();
         let progress = self.inner.inbox.expect_receipt(&job_id);
