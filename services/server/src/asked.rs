@@ -1,5 +1,5 @@
-//! What is done about a job that is recorded, whoever asks: an inquiry process, or the registrar when
-//! a question gets to the end of the line.
+//! What is done about a job that is recorded, whoever asks: an inquiry process, or the registrar
+//! when a question gets to the end of the line.
 
 use protocol::request::{Subscribe, Wait};
 use protocol::{Answer, Ask, Code, Destination, Kind, Refusal, UnixMillis};

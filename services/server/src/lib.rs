@@ -32,4 +32,4 @@ mod settings;
 
 pub use error::Error;
 pub use session::{Server, run};
-pub use settings::{Role, Settings};
+pub use settings::{Keep, Role, Settings};
