@@ -11,7 +11,7 @@ demo: ## the order desk with real processes, killed and recovered; ends with a t
 	@target/debug/counterfoil-demo
 
 test: ## every test, on private nodes
-	@deploy/dev/install.sh python
+	@deploy/dev/install.sh python node go
 	cargo test --locked --workspace --no-run
 	cargo build --locked -p counterfoil -p counterfoil-order-desk
 	cargo test --locked --workspace

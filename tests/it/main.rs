@@ -7,6 +7,7 @@ mod claims;
 mod dead_letters;
 mod documents;
 mod duplicates;
+mod foreign;
 mod interleavings;
 mod journal;
 mod program;
