@@ -8,9 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context as _, ensure};
 use broker::topology;
 use harness::{Lines, Process, World, eventually, start, within, workspace};
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable};
 use serde_json::Value;
 use tokio::process::Command;
 use worker::Failure;
+
+use crate::documents::{blocks, read};
 
 fn source(path: &str) -> PathBuf {
     workspace().join("tests/foreign").join(path)
@@ -145,6 +149,37 @@ async fn a_go_program_submits_is_told_of_the_end_and_asks() -> anyhow::Result<()
     command.arg("run").arg(source("go/producer.go")).args(["demo.echo", r#"{"n":7}"#]);
     command.env("AMQP_URL", world.amqp_url("shop"));
     check_producer(&world, command).await.map(drop)
+}
+
+#[tokio::test]
+async fn the_recommended_inbox_is_declared_as_printed_in_each_language() -> anyhow::Result<()> {
+    let protocol = read("docs/PROTOCOL.md");
+    let section = protocol.split("## A recommended inbox").nth(1).unwrap_or_default();
+    for (language, file) in [
+        ("rust", "tests/it/foreign.rs"),
+        ("py", "tests/foreign/python/counterfoil.py"),
+        ("js", "tests/foreign/node/producer.js"),
+        ("go", "tests/foreign/go/producer.go"),
+    ] {
+        let source = read(file);
+        let source: Vec<&str> = source.lines().map(str::trim).collect();
+        let (_, block) = *blocks(section, language).first().context(language)?;
+        for line in block.lines().map(str::trim) {
+            ensure!(source.contains(&line), "{file} does not have: {line}");
+        }
+    }
+    // The others are declared by the tests above; this one here.
+    let world = World::new().await?;
+    let owner = lapin::Connection::connect(&world.amqp_url("shop"), Default::default()).await?;
+    let channel = owner.create_channel().await?;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
+    arguments.insert("x-expires".into(), AMQPValue::LongLongInt(604_800_000));
+    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(104_857_600));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare("reply.shop.till-1".into(), options, arguments).await?;
+    Ok(())
 }
 
 #[tokio::test]

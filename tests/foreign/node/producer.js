@@ -3,13 +3,12 @@
 //   AMQP_URL=amqp://shop:secret@localhost/ node producer.js order.place '{"sku":"A1"}'
 //
 // Submits one job, waits until it is done, asks for its status; prints one JSON line for each thing
-// that it learns. It does not reconnect: a connection that fails ends it, and whoever starts it again
-// with the same JOB_ID sends the same job again, which is the same job to the server. Exit status:
-// 0 succeeded, 3 the job ended otherwise or was refused, 1 anything else.
+// that it learns. It does not reconnect: a connection that fails ends it, and whoever starts it
+// again with the same JOB_ID sends the same job again, which is the same job to the server. Exit
+// status: 0 succeeded, 3 the job ended otherwise or was refused, 1 anything else.
 'use strict';
 
 const { randomUUID } = require('node:crypto');
-const { EventEmitter, once } = require('node:events');
 const amqp = require('amqplib');
 
 const print = (kind, said) => console.log(JSON.stringify({ kind, ...said }));
@@ -30,53 +29,51 @@ async function produce(url, type, body, jobId) {
     },
   });
 
-  const came = new EventEmitter();
-  connection.on('error', (error) => came.emit('error', error));
-  channel.on('error', (error) => came.emit('error', error));
-  await channel.consume(replyTo, (message) => {
-    if (message === null) return came.emit('error', new Error(`${replyTo} was deleted`));
-    const { type: kind, correlationId } = message.properties;
-    // What is left of an earlier run is passed over; a program that keeps jobs looks them up here.
-    if (correlationId === jobId) {
-      const said = JSON.parse(message.content.toString());
-      print(kind, said);
-      came.emit(kind, said);
-    }
-    channel.ack(message); // after acting on it, not before
-  });
-  const next = async (...kinds) => {
-    const stop = new AbortController();
-    const any = kinds.map((kind) => once(came, kind, { signal: stop.signal }));
-    try {
-      return (await Promise.race(any))[0];
-    } finally {
-      stop.abort();
-      await Promise.allSettled(any);
-    }
-  };
-
   // Both exchanges take every routing key, so `mandatory` is not needed; the confirm is.
   const me = { userId: client, replyTo, correlationId: jobId, persistent: true };
   const publish = async (exchange, key, content, more) => {
     channel.publish(exchange, key, Buffer.from(content), { ...me, ...more });
-    await channel.waitForConfirms(); // rejects if the queue is full: keep it, publish it again later
+    await channel.waitForConfirms(); // rejects if the queue is full: publish it again later
   };
 
-  const receipt = next('receipt', 'refusal');
-  const outcome = next('event', 'refusal'); // before publishing: it may be quick
-  await publish('counterfoil.submit', type, body, {
+  // What came of each kind; no order between the kinds is promised.
+  const came = {};
+  const act = async (kind, said) => {
+    print(kind, said);
+    came[kind] = said;
+    if (kind === 'event') {
+      await publish('counterfoil.request', 'status', JSON.stringify({ job_id: jobId }));
+    }
+    return kind === 'refusal' || (came.receipt && came.event && came.status);
+  };
+
+  const ended = new Promise((resolve, reject) => {
+    connection.on('error', reject);
+    connection.on('close', () => reject(new Error('the connection closed')));
+    channel.on('error', reject);
+    channel.consume(replyTo, async (message) => {
+      try {
+        if (message === null) throw new Error(`${replyTo} was deleted`);
+        const { type: kind, correlationId } = message.properties;
+        // What is left of an earlier run is passed over; a program that keeps jobs looks it up.
+        const isOurs = correlationId === jobId;
+        const isEnd = isOurs && (await act(kind, JSON.parse(message.content.toString())));
+        channel.ack(message); // after acting on it, not before
+        if (isEnd) resolve();
+      } catch (error) {
+        reject(error);
+      }
+    }).catch(reject);
+  });
+  const submitted = publish('counterfoil.submit', type, body, {
     messageId: jobId,
     contentType: 'application/json',
     headers: { 'job-notify': 'terminal' },
   });
-  await receipt;
-  const { state } = await outcome;
-
-  const answer = next('status', 'refusal');
-  await publish('counterfoil.request', 'status', JSON.stringify({ job_id: jobId }));
-  await answer;
+  await Promise.all([submitted, ended]);
+  await channel.close(); // after the last acknowledgement has gone
   await connection.close();
-  return state === 'succeeded' ? 0 : 3;
+  return came.event?.state === 'succeeded' ? 0 : 3;
 }
 
 const [type, body] = process.argv.slice(2);

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import ipaddress
 import json
 import logging
@@ -35,7 +36,8 @@ import uuid
 from typing import Any, Callable, Iterator
 
 import pika
-from pika.exceptions import AMQPError, NackError, UnroutableError
+from pika.exceptions import (AMQPError, ChannelClosed, ConsumerCancelled, NackError,
+                             UnroutableError)
 
 Answer = dict[str, Any]
 JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
@@ -45,8 +47,7 @@ LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 # Another value of one of these is another job; see "Duplicates, and the digest".
 DECISIVE = ("job-not-before", "job-deadline", "job-timeout-ms", "job-max-attempts", "job-priority")
 HORIZON_MS = 30 * 24 * 3600 * 1000  # until a receipt says otherwise
-OPEN = ("journaled", "confirmed", "accepted")
-PREFETCH, EVENTS_MAX, QUESTION_JOBS_MAX, RESEND_MAX_S = 1000, 500, 100, 300.0
+PREFETCH, EVENTS_MAX, CHUNK, RESEND_MAX_S = 1000, 500, 100, 300.0
 INBOX = {"x-queue-type": "classic", "x-expires": 604_800_000,
          "x-max-length-bytes": 104_857_600, "x-overflow": "reject-publish"}
 FOREVER = float("inf")
@@ -113,6 +114,9 @@ class Journal:
             " journaled_at INTEGER NOT NULL, standing TEXT NOT NULL, ticket TEXT, state TEXT,"
             " epoch INTEGER NOT NULL DEFAULT 0, revision INTEGER NOT NULL DEFAULT 0,"
             " horizon_ms INTEGER, answer TEXT, PRIMARY KEY(client, job_id))")
+        known = self._run("SELECT horizon_ms FROM counterfoil WHERE client=? AND horizon_ms>0"
+                          " ORDER BY journaled_at DESC LIMIT 1", client)
+        self.horizon_ms: int = known[0][0] if known else HORIZON_MS
 
     def _run(self, statement: str, *values: Any) -> list[sqlite3.Row]:
         with self._lock:
@@ -140,17 +144,15 @@ class Journal:
             return entry
         raise KeyError(f"{job_id} is not in the journal")
 
-    def entries(self) -> list[sqlite3.Row]:
-        """Every entry of the client, oldest first."""
-        return self._run("SELECT * FROM counterfoil WHERE client=? ORDER BY journaled_at, rowid",
-                         self.client)
+    def entries(self, only_open: bool = False) -> list[sqlite3.Row]:
+        """The client's entries, oldest first; `only_open`: those that are not known to be done."""
+        only = " AND standing IN ('journaled', 'confirmed', 'accepted')" if only_open else ""
+        return self._run(f"SELECT * FROM counterfoil WHERE client=?{only}"
+                         " ORDER BY journaled_at, rowid", self.client)
 
     def is_too_old(self, entry: sqlite3.Row) -> bool:
         """Whether the server may have forgotten the id, so that it must not be sent again."""
-        known = self._run("SELECT horizon_ms FROM counterfoil WHERE client=? AND horizon_ms>0"
-                          " ORDER BY journaled_at DESC LIMIT 1", self.client)
-        horizon_ms = entry["horizon_ms"] or (known[0][0] if known else HORIZON_MS)
-        return (time.time() - entry["journaled_at"]) * 1000 > horizon_ms
+        return (time.time() - entry["journaled_at"]) * 1000 > self.horizon_ms
 
     def confirmed(self, job_id: str) -> None:
         """Notes that the broker has it."""
@@ -169,6 +171,7 @@ class Journal:
     def settle(self, said: Answer) -> None:
         """Notes a receipt or a refusal, or what stands in for one."""
         self.learn(said)
+        self.horizon_ms = said.get("horizon_ms", self.horizon_ms)
         self._run("UPDATE counterfoil SET answer=?, horizon_ms=coalesce(?, horizon_ms)"
                   " WHERE (client, job_id)=(?, ?)",
                   json.dumps(said), said.get("horizon_ms"), self.client, said["job_id"])
@@ -266,13 +269,13 @@ class Client:
         again, but for what is older than the horizon: that is reported as `too old`; what cannot
         be said yet is asked for again. Raises NoAnswer."""
         until, report = time.monotonic() + timeout, []
-        left = {e["job_id"]: e for e in self.journal.entries() if e["standing"] in OPEN}
+        left = {entry["job_id"]: entry for entry in self.journal.entries(only_open=True)}
         while left:
-            batch, pause = list(left)[:QUESTION_JOBS_MAX], 0
+            batch, pause = list(left)[:CHUNK], 0.0
             jobs = {"jobs": [{"job_id": job_id} for job_id in batch]}
             for said in self._ask("status", jobs, len(batch), until):
                 if said["answer"] == "unavailable":
-                    pause = max(pause, said["retry_after_ms"] / 1000)
+                    pause = max(pause, said.get("retry_after_ms", 1000) / 1000)
                     continue
                 entry, done = left.pop(said["job_id"]), "nothing"
                 if said["answer"] == "unknown":
@@ -289,13 +292,11 @@ class Client:
 
     def close(self) -> None:
         """Closes connection and journal. What has no receipt stays there for `recover`."""
-        try:
-            if self._connection is not None and not self._is_named:
-                self._channel.queue_delete(self.queue)
+        with contextlib.suppress(AMQPError, OSError):  # It may be gone already.
             if self._connection is not None:
+                if not self._is_named:
+                    self._channel.queue_delete(self.queue)
                 self._connection.close()
-        except (AMQPError, OSError):
-            pass  # The queue goes by itself when nobody has used it for a week.
         self.journal.close()
 
     def _same_process(self) -> None:
@@ -316,6 +317,8 @@ class Client:
             try:
                 if self._connection is None:
                     self._connect()
+                if not self._channel.is_open:
+                    raise ChannelClosed(0, "the broker has closed the channel")
                 self._send()
                 self._connection.process_data_events(time_limit=pause)
             except (AMQPError, OSError) as error:
@@ -328,8 +331,9 @@ class Client:
         channel.confirm_delivery()
         channel.basic_qos(prefetch_count=PREFETCH)
         channel.queue_declare(self.queue, durable=True, arguments=INBOX)
+        channel.add_on_cancel_callback(self._cancelled)
         channel.basic_consume(self.queue, self._receive, exclusive=True)
-        self._backoff = 0.2
+        self._events.clear()  # They were not acknowledged and come again.
         # Nobody knows what became of what was sent before.
         self._due.update({job_id: (0.0, delay) for job_id, (_, delay) in self._due.copy().items()})
         for question in self._questions.values():
@@ -340,25 +344,26 @@ class Client:
         log.warning("no connection to the broker, trying again:%s", self.last_error)
         connection, self._connection = self._connection, None
         self._connect_at = time.monotonic() + self._backoff * random.uniform(0.5, 1.0)
-        self._backoff = min(self._backoff * 2, 30.0)
-        try:
+        self._backoff = min(self._backoff * 2, 10.0)
+        with contextlib.suppress(AMQPError, OSError):
             if connection is not None:
                 connection.close()
-        except (AMQPError, OSError):
-            pass  # It is gone already.
+
+    def _cancelled(self, _frame: Any) -> None:
+        raise ConsumerCancelled("the reply queue was deleted")
 
     def _send(self) -> None:
-        """Sends what is due, then the questions that this connection has not sent."""
-        for job_id, (due, delay) in self._due.copy().items():
-            if due > time.monotonic():
-                continue
-            del self._due[job_id]
+        """Sends some of what is due, then the questions that this connection has not sent."""
+        now = time.monotonic()
+        due = [(job_id, delay) for job_id, (at, delay) in self._due.copy().items() if at <= now]
+        for job_id, delay in due[:CHUNK]:
             entry = self.journal.get(job_id)
+            self._due.pop(job_id, None)
             if self.journal.is_too_old(entry):
                 log.error("%s is older than the horizon and is not sent again", job_id)
                 continue
             # To the end: one that breaks the connection does not keep the others from going.
-            self._due[job_id] = (time.monotonic() + delay, min(delay * 2, RESEND_MAX_S))
+            self._due[job_id] = (now + delay, min(delay * 2, RESEND_MAX_S))
             if self._publish("counterfoil.submit", entry["type"], entry["body"], message_id=job_id,
                              correlation_id=job_id, content_type=entry["content_type"],
                              timestamp=entry["journaled_at"], headers=json.loads(entry["headers"])):
@@ -374,6 +379,7 @@ class Client:
         try:
             self._channel.basic_publish(exchange, key, body, pika.BasicProperties(
                 user_id=self.name, reply_to=self.queue, delivery_mode=2, **properties), True)
+            self._backoff = 0.2  # Only now: a connection alone is no success.
             return True
         except (NackError, UnroutableError) as error:
             self.last_error = f" ({type(error).__name__} {error})"
@@ -411,7 +417,7 @@ class Client:
             said = [said for said in answers if said["answer"] != "pending"]
             for refusal in (one for one in said if "job_id" not in one and "ticket" not in one):
                 raise ValueError(f"the question is refused: {refusal['message']}")
-            return list({(one.get("job_id"), one.get("ticket")): one for one in said}.values())
+            return list({one.get("job_id") or one.get("ticket"): one for one in said}.values())
 
         try:
             if not self._pump(until, lambda: len(final()) >= count):
@@ -431,7 +437,7 @@ def subject_of(text: str) -> Answer:
 
 def acknowledge(channel: Any, tag: int) -> None:
     """Without effect where the channel is gone: the message comes again over another one."""
-    if channel.is_open:
+    with contextlib.suppress(AMQPError, OSError):
         channel.basic_ack(tag)
 
 
@@ -476,7 +482,7 @@ def submit_and_wait(client: Client, options: argparse.Namespace) -> int:
     return exit_of(said)
 
 
-def run(client: Client, options: argparse.Namespace) -> int:
+def execute(client: Client, options: argparse.Namespace) -> int:
     """Runs one command and returns its exit status."""
     if options.command == "submit":
         return submit_and_wait(client, options)
@@ -489,10 +495,9 @@ def run(client: Client, options: argparse.Namespace) -> int:
                          else 5 if entry["answer"] is None else 0)
         return max(exits, default=0)
     if options.command == "journal":
-        for entry in client.journal.entries():
-            if entry["standing"] in OPEN or not options.open:
-                show("entry", {name: entry[name] for name in (
-                    "job_id", "type", "standing", "state", "ticket", "journaled_at")})
+        for entry in client.journal.entries(options.open):
+            show("entry", {name: entry[name] for name in (
+                "job_id", "type", "standing", "state", "ticket", "journaled_at")})
         return 0
     if options.command == "status":
         said = client.status(options.subject, options.history, options.timeout)
@@ -536,13 +541,13 @@ def main() -> int:
         client = Client(options.url, options.journal, options.origin,
                         resend_after=options.resend_after)
         try:
-            return run(client, options)
+            return execute(client, options)
         finally:
             client.close()
-    except Exception as error:
+    except Exception as error:  # said in one line
         print(f"error: {error}", file=sys.stderr)
-        return (5 if isinstance(error, NoAnswer) else 1 if isinstance(error, (Conflict, OSError))
-                else 2 if isinstance(error, ValueError) else 1)
+        kinds = ((NoAnswer, 5), (Conflict, 1), (ValueError, 2))
+        return next((status for kind, status in kinds if isinstance(error, kind)), 1)
 
 
 if __name__ == "__main__":
