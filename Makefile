@@ -1,5 +1,5 @@
 # Everything that a contributor runs. Needs Rust; RabbitMQ and Redis are installed from Debian's
-# packages if they are missing, and no system service is started.
+# packages if they are missing, for `test` Python, Node and Go too; no system service is started.
 .PHONY: help demo test check bench fmt clean
 
 help: ## this list

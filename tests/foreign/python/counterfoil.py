@@ -50,6 +50,7 @@ HORIZON_MS = 30 * 24 * 3600 * 1000  # until a receipt says otherwise
 PREFETCH, EVENTS_MAX, CHUNK, RESEND_MAX_S = 1000, 500, 100, 300.0
 INBOX = {"x-queue-type": "classic", "x-expires": 604_800_000,
          "x-max-length-bytes": 104_857_600, "x-overflow": "reject-publish"}
+SUBMIT_OPTIONS = ("job_id", "notify", "notify_to", "content_type")  # of the command line
 FOREVER = float("inf")
 log = logging.getLogger("counterfoil")
 
@@ -197,7 +198,7 @@ class Client:
         seconds without a receipt before the next sending, doubled each time up to 5 minutes."""
         self.parameters = pika.URLParameters(url)
         self.parameters.blocked_connection_timeout = 30
-        self.name: str = self.parameters.credentials.username
+        self.name = str(getattr(self.parameters.credentials, "username", ""))
         if not CLIENT.fullmatch(self.name):
             raise ValueError(f"the AMQP user {self.name!r} cannot be a client: A-Z a-z 0-9 _ -")
         self.origin_part, self.origin = origin_of(origin)
@@ -207,7 +208,7 @@ class Client:
         self.last_error = ""
         self.events_dropped = 0  # beyond the newest 500 unread ones; `status` still tells of them
         self._pid = os.getpid()
-        self._connection: pika.BlockingConnection | None = None
+        self._connection: Any = None
         self._channel: Any = None
         self._connect_at, self._backoff = 0.0, 0.2
         self._due: dict[str, tuple[float, float]] = {}  # job id: when to send, then after how long
@@ -453,51 +454,51 @@ def exit_of(said: Answer) -> int:
     return {"unknown": 4, "unavailable": 5, "pending": 5}.get(said["answer"], 3)
 
 
-def submit_and_wait(client: Client, options: argparse.Namespace) -> int:
+def submit(client: Client, options: argparse.Namespace) -> int:
     """Submits, and says how far it is, line by line."""
     until = time.monotonic() + options.timeout
     job_id = client.submit(
         options.type, sys.stdin.buffer.read() if options.body == "-" else options.body,
-        job_id=options.id, notify=options.notify, notify_to=options.notify_to,
         headers=dict(header.split("=", 1) for header in options.header),
-        content_type=options.content_type)
+        **{name: getattr(options, name) for name in SUBMIT_OPTIONS})
     show("journaled", {"job_id": job_id})
-    while options.until != "journaled" and client.journal.get(job_id)["standing"] == "journaled":
-        client.run(0.01)
-        if time.monotonic() > until:
-            raise NoAnswer(f"not confirmed in time{client.last_error}")
     if options.until == "journaled":
         return 0
+    while client.journal.get(job_id)["standing"] == "journaled":
+        client.run(min(0.01, until - time.monotonic()))
+        if time.monotonic() > until:
+            raise NoAnswer(f"not confirmed in time{client.last_error}")
     show("confirmed", {"job_id": job_id})
     if options.until == "confirmed":
         return 0
     said = client.receipt(job_id, until - time.monotonic())
     show("receipt" if said["answer"] == "found" else "refusal", said)
-    while options.until == "done" and said["answer"] == "found" and not said["done"]:
+    while options.until == "done" and said["answer"] == "found":
         for event in client.events(min(0.5, until - time.monotonic())):
             show("event", event)
         said = client.status(job_id, timeout=until - time.monotonic())
-    if options.until == "done":
-        show("status", said)
+        if said.get("done"):
+            show("status", said)
+            break
     return exit_of(said)
 
 
 def execute(client: Client, options: argparse.Namespace) -> int:
     """Runs one command and returns its exit status."""
     if options.command == "submit":
-        return submit_and_wait(client, options)
+        return submit(client, options)
     if options.command == "recover":
-        exits = []
+        exits = [0]
         for one in client.recover(options.timeout):
             entry = client.journal.get(one["job_id"])
             show("recovered", one | {"standing": entry["standing"], "state": entry["state"]})
             exits.append(1 if one["done"] == "too old" else 3 if entry["standing"] == "refused"
                          else 5 if entry["answer"] is None else 0)
-        return max(exits, default=0)
+        return max(exits)
     if options.command == "journal":
         for entry in client.journal.entries(options.open):
-            show("entry", {name: entry[name] for name in (
-                "job_id", "type", "standing", "state", "ticket", "journaled_at")})
+            names = ("job_id", "type", "standing", "state", "ticket", "journaled_at")
+            show("entry", {name: entry[name] for name in names})
         return 0
     if options.command == "status":
         said = client.status(options.subject, options.history, options.timeout)
@@ -522,14 +523,14 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--resend-after", type=float, default=10.0, metavar="SECONDS")
     commands = parser.add_subparsers(dest="command", required=True)
-    submit = commands.add_parser("submit")
-    submit.add_argument("type")
-    submit.add_argument("body", help="- for standard input")
-    for name in ("--id", "--notify", "--notify-to", "--content-type"):
-        submit.add_argument(name)
-    submit.add_argument("--header", action="append", default=[], metavar="NAME=VALUE")
-    submit.add_argument("--until", default="accepted",
-                        choices=("journaled", "confirmed", "accepted", "done"))
+    one = commands.add_parser("submit")
+    one.add_argument("type")
+    one.add_argument("body", help="- for standard input")
+    for name in SUBMIT_OPTIONS:
+        one.add_argument("--id" if name == "job_id" else "--" + name.replace("_", "-"), dest=name)
+    one.add_argument("--header", action="append", default=[], metavar="NAME=VALUE")
+    one.add_argument("--until", default="accepted",
+                     choices=("journaled", "confirmed", "accepted", "done"))
     for name in ("status", "cancel"):
         commands.add_parser(name).add_argument("subject", metavar="ID|TICKET")
     commands.choices["status"].add_argument("--history", action="store_true")
@@ -538,13 +539,10 @@ def main() -> int:
     options = parser.parse_args()
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     try:
-        client = Client(options.url, options.journal, options.origin,
-                        resend_after=options.resend_after)
-        try:
+        with contextlib.closing(Client(options.url, options.journal, options.origin,
+                                       resend_after=options.resend_after)) as client:
             return execute(client, options)
-        finally:
-            client.close()
-    except Exception as error:  # said in one line
+    except Exception as error:  # Said in one line.
         print(f"error: {error}", file=sys.stderr)
         kinds = ((NoAnswer, 5), (Conflict, 1), (ValueError, 2))
         return next((status for kind, status in kinds if isinstance(error, kind)), 1)
