@@ -214,7 +214,6 @@ async fn promise_01_holds_from_python_killed_between_confirm_and_receipt() -> an
     // The broker confirms while no server runs; that alone does not end the sending.
     let world = World::new().await?;
     let looking = world.raw("server").await?.connection;
-    looking.declare_topology().await?;
     let python = Python { world: &world, journal: "python.db" };
     let (killed, mut lines) = python.start(&["submit", "count", "1", "--id", "A-1"])?;
     lines.until("confirmed").await?;
