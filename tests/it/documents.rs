@@ -8,13 +8,13 @@ use job::{Event, State};
 use protocol::{Answer, Code};
 use worker::Failure;
 
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     let path = workspace().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Blocks of a language, each with the line before it.
-fn blocks<'a>(text: &'a str, language: &str) -> Vec<(&'a str, &'a str)> {
+pub(crate) fn blocks<'a>(text: &'a str, language: &str) -> Vec<(&'a str, &'a str)> {
     let fence = format!("```{language}\n");
     let mut found = Vec::new();
     let mut rest = text;

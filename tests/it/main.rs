@@ -2,22 +2,32 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod answers;
 mod claim_table;
 mod claims;
 mod dead_letters;
 mod documents;
 mod duplicates;
+mod foreign;
+mod handed_over;
 mod horizon;
 mod interleavings;
 mod journal;
 mod journal_disks;
 mod journal_files;
+mod lists;
+mod operate;
 mod program;
 mod promises;
 mod raw_bytes;
 mod refusals;
 mod refused_requests;
+mod replays;
 mod reply_queues;
+mod retention;
+mod rights;
+mod subscriptions;
 mod thread;
 mod tidy;
+mod waits;
 mod worker;

@@ -1,6 +1,11 @@
+mod operate;
+mod requests;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use operate::{Config, ConfigCommand, Doctor, Replay, Setup, SetupPrint};
+pub(crate) use requests::{Erase, List, Report, Subscribe};
 
 /// Jobs over RabbitMQ that you can always ask about; the client keeps the counterfoil.
 ///
@@ -38,10 +43,26 @@ pub(crate) enum Command {
     Watch(Watch),
     /// Cancel a job, or make an id unusable that never arrived
     Cancel(Cancel),
+    /// List one's own jobs, newest first
+    List(List),
+    /// Change what is pushed of a job and where, or push again what was not delivered
+    Subscribe(Subscribe),
+    /// Remove body, result and timeline of a finished job at once
+    Erase(Erase),
+    /// Say what became of a job that its handler handed over
+    Report(Report),
     /// After a crash: ask for every open submission, send again what never arrived
     Recover,
     /// List, show and export what the journal holds; reads only, and needs no RabbitMQ
     Journal(Journal),
+    /// For operators: create exchanges and queues, and users with no more rights than they need
+    Setup(Setup),
+    /// For operators: look for what is wrong, and say what to do about it
+    Doctor(Doctor),
+    /// For operators: check the settings
+    Config(Config),
+    /// For operators: run a finished job again, as a new job (needs Redis)
+    Replay(Replay),
     /// Print the Redis key of a job
     Key(Key),
 }
@@ -144,6 +165,9 @@ pub(crate) struct Status {
     /// Show the timeline
     #[arg(long)]
     pub(crate) history: bool,
+    /// If nothing is known of the id, make it unusable: then it never will be accepted
+    #[arg(long, conflicts_with_all = ["wait", "history"])]
+    pub(crate) void_if_unknown: bool,
 }
 
 #[derive(Debug, Args)]

@@ -8,11 +8,15 @@ mod settings;
 mod signal;
 
 mod ask;
+mod config;
 mod dev;
+mod doctor;
 mod journal;
 mod key;
 mod recover;
+mod requests;
 mod serve;
+mod setup;
 mod submit;
 
 use clap::Parser as _;
@@ -31,6 +35,16 @@ async fn main() -> std::process::ExitCode {
         Command::Status(status) => ask::status(&arguments, status).await,
         Command::Watch(watch) => ask::watch(&arguments, watch).await,
         Command::Cancel(cancel) => ask::cancel(&arguments, cancel).await,
+        Command::List(list) => requests::list(&arguments, list).await,
+        Command::Subscribe(subscribe) => requests::subscribe(&arguments, subscribe).await,
+        Command::Erase(erase) => requests::erase(&arguments, erase).await,
+        Command::Report(report) => requests::report(&arguments, report).await,
+        Command::Setup(setup) => setup::run(&arguments, setup).await,
+        Command::Doctor(doctor) => doctor::run(&arguments, doctor).await,
+        Command::Config(config) => match config.command {
+            cli::ConfigCommand::Check => config::check(&arguments),
+        },
+        Command::Replay(replay) => requests::replay(&arguments, replay).await,
         Command::Recover => recover::run(&arguments).await,
         Command::Journal(journal) => journal::run(&arguments, journal),
         Command::Key(key) => key::run(&arguments, key),

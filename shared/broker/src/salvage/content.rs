@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
             to.persistent = self.byte()? == 2;
         }
         if flags & (1 << 11) != 0 {
-            let _priority = self.byte()?;
+            to.priority = Some(self.byte()?);
         }
         text(self, 10, &mut to.correlation_id)?;
         text(self, 9, &mut to.reply_to)?;
@@ -113,6 +113,13 @@ impl<'a> Reader<'a> {
         text(self, 4, &mut to.user_id)?;
         text(self, 3, &mut to.app_id)?;
         text(self, 2, &mut None)
+    }
+
+    /// A table.
+    pub(super) fn table(&mut self) -> Option<Headers> {
+        let mut table = Headers::default();
+        self.entries(true, DEPTH_MAX, &mut table)?;
+        Some(table)
     }
 
     /// The entries of a table, or of an array, which has no names.
