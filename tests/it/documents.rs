@@ -79,7 +79,8 @@ fn every_json_example_of_the_protocol_is_what_it_says() -> anyhow::Result<()> {
                 reply_to: Some("reply.shop.a".to_owned()),
                 ..protocol::Properties::default()
             };
-            let request = protocol::Request::read("status", &properties, example.as_bytes());
+            let verb = before.split('`').nth(1).unwrap_or_default();
+            let request = protocol::Request::read(verb, &properties, example.as_bytes());
             assert!(request.is_ok(), "{before}: {:?}", request.err());
         } else {
             let answer: Answer = serde_json::from_value(value.clone())?;
