@@ -9,6 +9,7 @@ mod dead_letters;
 mod documents;
 mod duplicates;
 mod foreign;
+mod full_line;
 mod handed_over;
 mod horizon;
 mod interleavings;
