@@ -1,5 +1,5 @@
-//! RabbitMQ's management interface, as far as an operator's commands need it: users, rights, and the
-//! arguments of queues, which AMQP does not show
+//! RabbitMQ's management interface, as far as an operator's commands need it: users, rights, and
+//! the arguments of queues, which AMQP does not show
 //! ([HTTP API](https://www.rabbitmq.com/docs/http-api-reference)).
 
 use base64::Engine as _;

@@ -1,5 +1,5 @@
-//! A private RabbitMQ and Redis as an operator would set them up: each part of the system has a user
-//! with the rights that it needs and no others, and the topology is there.
+//! A private RabbitMQ and Redis as an operator would set them up: each part of the system has a
+//! user with the rights that it needs and no others, and the topology is there.
 
 use std::path::Path;
 

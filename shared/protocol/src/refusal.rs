@@ -70,7 +70,8 @@ codes! {
     /// The id was made unusable before the submission arrived.
     Voided = "voided", retryable: false,
         "This id will never be accepted; submit again under a new id if the job is still wanted.";
-    /// The id was a job's whose record has been retired, or the submission is older than the horizon.
+    /// The id was a job's whose record has been retired, or the submission is older than the
+    /// horizon.
     Forgotten = "forgotten", retryable: false,
         "The job was, or may have been, done once; submit under a new id if it is wanted again.";
     /// The client has too much in the system.

@@ -92,8 +92,8 @@ pub struct WorkMessage {
     pub body: Vec<u8>,
 }
 
-/// What RabbitMQ 4 makes of a job's priority: from 4.0 on, 5 and more pass what has less, two to one;
-/// from 4.3 on, what has less than 4 waits for what has none. RabbitMQ 3 makes nothing of it.
+/// What RabbitMQ 4 makes of a job's priority: from 4.0 on, 5 and more pass what has less, two to
+/// one; from 4.3 on, what has less than 4 waits for what has none. RabbitMQ 3 makes nothing of it.
 fn broker_priority(word: &str) -> Option<u8> {
     match word {
         "high" => Some(7),

@@ -36,13 +36,15 @@ const READABLE: &[&str] = &[
     "deployment",
 ];
 
-/// The ACL file of a deployment whose keys begin with a prefix. A user without a password cannot
-/// log in until it is given one: `ACL SETUSER counterfoil-server '>password'`.
+/// The ACL file of a deployment whose keys begin with a prefix. Nobody gets in without a name: the
+/// user `default` is off. A user without a password cannot log in until the file holds one: `>` and
+/// the password, or `#` and its SHA-256, behind `on`.
 pub fn render(prefix: &str, password: Option<&str>) -> String {
     let password = password.map_or(String::new(), |password| format!(" >{password}"));
     let readable: Vec<String> = READABLE.iter().map(|key| format!("%R~{prefix}:{key}")).collect();
     format!(
-        "user {SERVER_USER} on{password} ~{prefix}:* resetchannels {OWN}\n\
+        "user default off\n\
+         user {SERVER_USER} on{password} ~{prefix}:* resetchannels {OWN}\n\
          user {WORKER_USER} on{password} ~{prefix}:* resetchannels {OWN} {NO_OUTBOX}\n\
          user {READER_USER} on{password} {} resetchannels -@all +@read +@connection -@dangerous\n",
         readable.join(" ")

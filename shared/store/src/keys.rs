@@ -9,13 +9,13 @@
 //! | `<prefix>:{<slot>}:due` | sorted set | timers, by ms since 1970 |
 //! | `<prefix>:{<slot>}:<state>` | sorted set | jobs in a state, by when they entered it |
 //! | `<prefix>:{<slot>}:parked:<type>` | sorted set | parked jobs of one type |
-//! | `<prefix>:{<slot>}:client:<client>` | sorted set | a client's jobs, by when they were accepted |
+//! | `<prefix>:{<slot>}:client:<client>` | sorted set | a client's jobs, by acceptance |
 //! | `<prefix>:{<slot>}:tag:<client>:<tag>` | sorted set | those with a tag |
 //! | `<prefix>:{<slot>}:recent:<type>` | list | the last finished jobs of a type |
 //! | `<prefix>:{<slot>}:unfinished` | hash | how many jobs are not finished, by client |
 //! | `<prefix>:{<slot>}:retire` | sorted set | finished jobs, by when their record is retired |
 //! | `<prefix>:{<slot>}:retention` | hash | for how long finished jobs are kept, by outcome |
-//! | `<prefix>:{<slot>}:waits` | sorted set | jobs that somebody waits for, by the first time limit |
+//! | `<prefix>:{<slot>}:waits` | sorted set | jobs that somebody waits for, by time limit |
 //! | `<prefix>:{<slot>}:outbox` | stream | messages still to be delivered |
 //! | `<prefix>:{<slot>}:outbox:later` | sorted set | those that are tried again later |
 //! | `<prefix>:{<slot>}:outbox:waiting` | hash | how many wait, by client |

@@ -34,8 +34,8 @@ pub enum Retired {
 }
 
 impl Store {
-    /// Writes down for how long finished jobs are kept, now and on each new connection. It holds for
-    /// jobs that finish from now on; the first call of a process counts.
+    /// Writes down for how long finished jobs are kept, now and on each new connection. It holds
+    /// for jobs that finish from now on; the first call of a process counts.
     ///
     /// # Errors
     /// It is written when the store is back.

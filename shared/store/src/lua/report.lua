@@ -1,12 +1,13 @@
 -- A stage or progress of a run: the state stays, the revision grows, unless nothing is new.
 -- KEYS  1-5 as in change.lua
--- ARGV  1 right, the value of the field that ARGV 9 names   2 event   3 word of the subscription   4 detail   5 outbox bound
+-- ARGV  1 right, the value of the field that ARGV 9 names   2 event
+--       3 word of the subscription   4 detail   5 outbox bound
 --       6 '1' if it joins an equal event before it   7 epoch
 --       8 the states in which it may be said, joined by commas
 --       9 the field that holds the right: the fence, or the hash of the report token
 --       10… field, value, … ('' deletes the field)
--- Returns  applied cancel_requested revision | same cancel_requested revision | stale state | not_now state
---          | none
+-- Returns  applied cancel_requested revision | same cancel_requested revision | stale state
+--          | not_now state | none
 -- Atomic because fence, fields, timeline and event are one fact.
 -- Bounded by the number of fields.
 local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'revision', ARGV[9], 'attempt',

@@ -1,6 +1,7 @@
 -- Replaces what is recorded of a finished job by its tombstone, which keeps its identifiers, digest
 -- and outcome.
--- KEYS  1 the job   2 its timeline   3 its ticket   4 the client's jobs   5 when records are retired
+-- KEYS  1 the job   2 its timeline   3 its ticket   4 the client's jobs
+--       5 when records are retired
 --       6… the sets of final states, and the sets of its tags
 -- ARGV  1 member of sets   2 job id   3 final states, joined by commas   4 ms that the tombstone
 --       lives   5 '1' at once, '' when its time has come   6 how many final states
@@ -8,7 +9,8 @@
 -- Returns  retired | early at | unfinished state | the kind of record that stands there | none
 -- Atomic because there must be no instant in which nothing is known of the identifier.
 -- Bounded by the number of tags.
-local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'expires_at', 'client', 'ticket', 'type',
+local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'expires_at', 'client', 'ticket',
+  'type',
   'digest', 'accepted_at', 'finished_at', 'epoch', 'revision')
 if seen[1] ~= 'job' then
   redis.call('ZREM', KEYS[5], ARGV[1])

@@ -1,9 +1,10 @@
 -- Applies one event to a job: a compare-and-set over the steps that the table in Rust allows.
 -- KEYS  1-5 as in change.lua   6 when records are retired   7 how long they are kept
---       8 unfinished jobs, by client   9 the finished jobs of the type   10… the sets that the steps
---       name
+--       8 unfinished jobs, by client   9 the finished jobs of the type
+--       10… the sets that the steps name
 -- ARGV  1 member of sets   2 event   3 word of the subscription ('' the new state)
---       4 right ('' any), the value of the field that ARGV 12 names   5 dispatch number ('' any)   6 timer ('' none, '+ms' from now, ms,
+--       4 right ('' any), the value of the field that ARGV 12 names
+--       5 dispatch number ('' any)   6 timer ('' none, '+ms' from now, ms,
 --       'detached': now if the run no longer depends on a message)
 --       7 detail for the timeline   8 outbox bound   9 '1' if a new dispatch number is due
 --       10 '1' if the event joins an equal one before it in the timeline
