@@ -2,11 +2,12 @@
 # Installs what a private RabbitMQ and Redis need, from Debian's packages, when something is
 # missing. No broker or store of the system's is left started or enabled: policy-rc.d refuses the
 # start that a package's installation would make. `install.sh python` adds what the Python examples
-# need.
+# need, `install.sh deploy` what checks the deployment.
 set -eu
 
 wanted="rabbitmq-server redis-server"
 [ "${1:-}" = python ] && wanted="$wanted python3 python3-pika"
+[ "${1:-}" = deploy ] && wanted="$wanted python3 python3-venv openssl systemd"
 
 missing=""
 for package in $wanted; do
@@ -47,6 +48,7 @@ if [ ! -e "$policy" ]; then
     trap 'exit 130' HUP INT TERM
 fi
 log=$(mktemp)
+# shellcheck disable=SC2086 # a list of packages
 {
     $as_root apt-get update -q &&
         $as_root env DEBIAN_FRONTEND=noninteractive \
