@@ -13,13 +13,12 @@ checks=$root/deploy/checks
 tools=$root/target/deploy-check/tools
 python=$tools/python/bin/python
 PATH=$tools/python/bin:$PATH
-export root dir tools python PATH
+export PATH
 
 "$checks/tools.sh"
 work=$(mktemp -d "$root/target/deploy-check/run.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' HUP INT TERM
-export work
 
 yaml_rules='{extends: default, rules: {line-length: {max: 100}, document-start: disable,
     octal-values: disable}}'
@@ -68,7 +67,7 @@ unit() {
 # Both nodes are started once for all of their files.
 once() {
     if [ ! -e "$work/$1.passed" ]; then
-        "$checks/$1.sh"
+        "$checks/$1.sh" "$dir" "$work/$1"
         touch "$work/$1.passed"
     fi
 }

@@ -197,6 +197,13 @@ def unit(path, repository, _):
     rule(loaded == named, f"credentials {loaded} and variables {named} differ")
 
 
+# RabbitMQ imports a queue with any argument, and finds out later.
+ARGUMENTS = {
+    "x-queue-type": str, "x-delivery-limit": int, "x-max-length-bytes": int, "x-overflow": str,
+    "x-dead-letter-exchange": str, "x-dead-letter-strategy": str, "x-single-active-consumer": bool,
+}
+
+
 def definitions(path, _, __):
     document = json.loads(path.read_text())
     users = {user["name"]: user for user in document["users"]}
@@ -209,6 +216,8 @@ def definitions(path, _, __):
     for queue in document["queues"]:
         quorum = queue["durable"] and queue["arguments"].get("x-queue-type") == "quorum"
         rule(quorum, f"{queue['name']} is no durable quorum queue")
+        for name, value in queue["arguments"].items():
+            rule(type(value) is ARGUMENTS.get(name), f"{queue['name']}: {name} is {value!r}")
     for right in document["permissions"]:
         if right["user"].startswith("counterfoil-"):
             continue
