@@ -9,6 +9,7 @@ mod documents;
 mod duplicates;
 mod interleavings;
 mod journal;
+mod package;
 mod program;
 mod promises;
 mod raw_bytes;
