@@ -21,9 +21,10 @@ check: ## format, lints, documentation
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --quiet
 
-check-deploy: ## every file of deploy/ by its validator, and that each check can fail
+check-deploy: ## every file of deploy/ by its validator, on broken copies too; the image
 	@deploy/check.sh
 	@deploy/check-broken.sh
+	@deploy/check-image.sh
 
 bench: ## jobs a second, the whole way (release build)
 	@deploy/dev/install.sh

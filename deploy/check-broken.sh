@@ -14,6 +14,8 @@ cat >"$work/changes" <<'EOF'
 check.sh | a variable that does not exist | s/"$dir" && pwd/"$dri" \&\& pwd/; s/failed=0/faild=0/
 check-broken.sh | a quote that does not end | s/^set -eu/echo "/
 secrets.sh | an unquoted variable | s/cat "$new\/salt"/cat $new\/salt/
+check-image.sh | an unquoted variable | s/rm -rf "$work"/rm -rf $work/; s/cd "$root"/cd $root/
+package.sh | a misspelt variable | s/^version=/verison=/
 dev/install.sh | an `if` without an end | 0,/^fi$/s/^fi$//
 checks/tools.sh | a shell that has it, but not every one | s/^set -eu/set -euo pipefail/
 checks/redis.sh | a misspelt variable | s/^dir=/dri=/

@@ -2,12 +2,13 @@
 # Installs what a private RabbitMQ and Redis need, from Debian's packages, when something is
 # missing. No broker or store of the system's is left started or enabled: policy-rc.d refuses the
 # start that a package's installation would make. `install.sh python` adds what the Python examples
-# need, `install.sh deploy` what checks the deployment.
+# need, `install.sh deploy` what checks the deployment, `install.sh image` what builds an image.
 set -eu
 
 wanted="rabbitmq-server redis-server"
 [ "${1:-}" = python ] && wanted="$wanted python3 python3-pika"
 [ "${1:-}" = deploy ] && wanted="$wanted python3 python3-venv openssl systemd"
+[ "${1:-}" = image ] && wanted="$wanted ca-certificates buildah"
 
 missing=""
 for package in $wanted; do
