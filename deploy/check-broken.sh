@@ -15,6 +15,8 @@ check.sh | a variable that does not exist | s/"$dir" && pwd/"$dri" \&\& pwd/; s/
 check-broken.sh | a quote that does not end | s/^set -eu/echo "/
 secrets.sh | an unquoted variable | s/cat "$new\/salt"/cat $new\/salt/
 check-image.sh | an unquoted variable | s/rm -rf "$work"/rm -rf $work/; s/cd "$root"/cd $root/
+check-job.sh | a misspelt variable | s/^dir=/dri=/
+checks/job.sh | a misspelt variable | s/^here=/hree=/
 package.sh | a misspelt variable | s/^version=/verison=/
 dev/install.sh | an `if` without an end | 0,/^fi$/s/^fi$//
 checks/tools.sh | a shell that has it, but not every one | s/^set -eu/set -euo pipefail/

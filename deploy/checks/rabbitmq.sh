@@ -1,20 +1,28 @@
 #!/bin/sh
-# rabbitmq.sh DIR HERE: boots RabbitMQ with the files of DIR, under a name, on ports and with data of
-# its own in HERE, and looks at what it is then: its settings, queues, rights and passwords.
+# rabbitmq.sh DIR HERE [COMMAND…]: boots RabbitMQ with the files of DIR, under a name, on ports and
+# with data of its own in HERE, and looks at what it is then: its settings, queues and passwords.
+# COMMAND runs while it is up, with its port in CHECK_AMQP_PORT.
 set -eu
 
 dir=$1
 here=$2
+shift 2
 rm -rf "$here"
 mkdir -p "$here/mnesia" "$here/log" "$here/gen" "$here/conf.d" "$here/definitions.d"
-AMQP_HOST=127.0.0.1 "$dir/secrets.sh" "$here/secrets" 2>/dev/null
-# shellcheck disable=SC2046 # four numbers
-set -- $("$(dirname "$0")/ports.py" 4)
-amqp=$1 distribution=$2 mapper=$3 metrics=$4
+secrets=${CHECK_SECRETS:-$here/secrets}
+"$dir/secrets.sh" "$secrets" 2>/dev/null
+{
+    read -r amqp
+    read -r distribution
+    read -r mapper
+    read -r metrics
+} <<EOF
+$("$(dirname "$0")/ports.py" 4)
+EOF
 
 # As docs/OPERATIONS.md says to place them.
 cp "$dir/rabbitmq/definitions.json" "$here/definitions.d/10-counterfoil.json"
-cp "$here/secrets/passwords.json" "$here/definitions.d/20-passwords.json"
+cp "$secrets/passwords.json" "$here/definitions.d/20-passwords.json"
 cat >"$here/conf.d/90-private.conf" <<EOF
 listeners.tcp.default = 127.0.0.1:$amqp
 definitions.local.path = $here/definitions.d
@@ -69,7 +77,7 @@ control() {
 
 # All questions in one: each call of rabbitmqctl takes most of a second.
 user_passwords=$(for name in server worker shop; do
-    url=$(cat "$here/secrets/$name-amqp-url")
+    url=$(cat "$secrets/$name-amqp-url")
     user=${url#amqp://}
     user=${user%%:*}
     password=${url#"amqp://$user:"}
@@ -119,5 +127,8 @@ grep -q "Prometheus metrics: HTTP (non-TLS) listener started" "$here/output" || 
     echo "not so: metrics on a port"
     failed=1
 }
-[ "$failed" = 0 ] || cat "$here/is"
-exit "$failed"
+[ "$failed" = 0 ] || {
+    cat "$here/is"
+    exit 1
+}
+[ $# = 0 ] || CHECK_AMQP_PORT=$amqp "$@"

@@ -1,20 +1,22 @@
 #!/bin/sh
-# redis.sh DIR HERE: starts Redis with the files of DIR, on a port of its own and with its data in
-# HERE, and looks at what it is then: its settings, who may do what, and that a primary without
-# replicas takes no writes.
+# redis.sh DIR HERE [COMMAND…]: starts Redis with the files of DIR, on a port of its own and with its
+# data in HERE, and looks at what it is then: its settings, who may do what, and that a primary
+# without replicas takes no writes. COMMAND runs while it is up, with its port in CHECK_REDIS_PORT.
 set -eu
 
 dir=$1
 here=$2
+shift 2
 rm -rf "$here"
 mkdir -p "$here/data"
-secrets=$here/secrets
+secrets=${CHECK_SECRETS:-$here/secrets}
 "$dir/secrets.sh" "$secrets" 2>/dev/null
+cp "$secrets/users.acl" "$here/users.acl"
 port=$("$(dirname "$0")/ports.py" 1)
 
 start() {
     (cd "$here/data" && exec redis-server "$1" --port "$port" --bind 127.0.0.1 \
-        --dir "$here/data" --aclfile "$secrets/users.acl") >"$here/log" 2>&1 &
+        --dir "$here/data" --aclfile "$here/users.acl") >"$here/log" 2>&1 &
     server=$!
     trap 'kill "$server" 2>/dev/null || true' EXIT
     tries=0
@@ -82,10 +84,11 @@ expect PONG as counterfoil-reader ping
 expect 1 as counterfoil-reader get counterfoil:check
 expect NOPERM as counterfoil-reader set counterfoil:check 2
 expect NOPERM as counterfoil-reader get other:check
+[ $# = 0 ] || CHECK_REDIS_PORT=$port "$@"
 stop
 
 # What none of them may ask for is seen by a user of the check's own.
-echo "user check on nopass ~* &* +@all" >>"$secrets/users.acl"
+echo "user check on nopass ~* &* +@all" >>"$here/users.acl"
 start "$dir/redis/redis.conf"
 everything() {
     redis-cli -p "$port" --user check --pass none --no-auth-warning "$@"
