@@ -34,10 +34,8 @@ fail() {
 packages=$root/target/deploy-check/base
 if [ ! -d "$packages" ]; then
     mkdir -p "$packages.new"
-    (cd "$packages.new" &&
-        apt-get download -q libc6 libgcc-s1 ca-certificates base-files netbase tzdata >log 2>&1) ||
-        fail "the base's packages cannot be fetched: $(tail -n 3 "$packages.new/log")"
-    rm -f "$packages.new/log"
+    "$root/deploy/dev/fetch.sh" "$packages.new" \
+        libc6 libgcc-s1 ca-certificates base-files netbase tzdata
     mv "$packages.new" "$packages"
 fi
 mkdir "$work/base"

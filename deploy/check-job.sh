@@ -1,6 +1,6 @@
 #!/bin/sh
-# One job on a RabbitMQ and a Redis that run with the files of deploy/ (or of DIR), with their users,
-# rights and passwords: deploy/check-job.sh [DIR]
+# One job on a RabbitMQ and a Redis that run with the files of deploy/ (or of DIR), with their
+# users, rights and passwords: deploy/check-job.sh [DIR]
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)

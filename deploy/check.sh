@@ -93,7 +93,7 @@ check() {
         ;;
     compose/compose.yaml)
         yaml "$dir/$1"
-        check-jsonschema --quiet --builtin-schema vendor.compose-spec "$dir/$1"
+        check-jsonschema --builtin-schema vendor.compose-spec "$dir/$1"
         AMQP_HOST=a "$dir/secrets.sh" "$work/secrets" 2>/dev/null
         "$python" "$checks/rules.py" compose "$dir/$1" "$root" "$work/secrets"
         ;;

@@ -1,11 +1,12 @@
 #!/bin/sh
-# job.sh PROGRAM HERE: a server, a worker and a client, each with the user, the rights and the password
-# that deploy/ gives it, on the nodes of CHECK_AMQP_PORT and CHECK_REDIS_PORT; one job goes the whole
-# way.
+# job.sh PROGRAM HERE: a server, a worker and a client, each with the user, the rights and the
+# password that deploy/ gives it, on the nodes of CHECK_AMQP_PORT and CHECK_REDIS_PORT; one job goes
+# the whole way.
 set -eu
 
 program=$1
 here=$2
+config=$(dirname "$0")/../../config/production.toml
 mkdir -p "$here"
 
 # The variables of a role, with the ports that the nodes have here.
@@ -18,7 +19,7 @@ start() {
     COUNTERFOIL_AMQP_URL_FILE=$(url_file "$1-amqp-url") \
         COUNTERFOIL_REDIS_URL_FILE=$(url_file "$1-redis-url") \
         COUNTERFOIL_REDIS_SECRET_FILE=$CHECK_SECRETS/redis-secret \
-        "$program" --config "$(dirname "$0")/../../config/production.toml" "$1" >"$here/$1.log" 2>&1 &
+        "$program" --config "$config" "$1" >"$here/$1.log" 2>&1 &
 }
 
 start server

@@ -43,8 +43,8 @@ export HOME="$here" ERL_EPMD_PORT="$mapper" ERL_EPMD_ADDRESS=127.0.0.1 \
     RABBITMQ_ENABLED_PLUGINS_FILE="$dir/rabbitmq/enabled_plugins" \
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none"
 
-# In a process group of its own, so that all of it can be ended at once: nothing in it is to be kept,
-# and an orderly end takes six seconds.
+# In a process group of its own, so that all of it can be ended at once: nothing in it is to be
+# kept, and an orderly end takes six seconds.
 (cd "$here" && exec setsid "$bin/rabbitmq-server") >"$here/output" 2>&1 &
 server=$!
 # shellcheck disable=SC2329 # called by the trap

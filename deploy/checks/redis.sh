@@ -1,6 +1,6 @@
 #!/bin/sh
-# redis.sh DIR HERE [COMMAND…]: starts Redis with the files of DIR, on a port of its own and with its
-# data in HERE, and looks at what it is then: its settings, who may do what, and that a primary
+# redis.sh DIR HERE [COMMAND…]: starts Redis with the files of DIR, on a port of its own and with
+# its data in HERE, and looks at what it is then: its settings, who may do what, and that a primary
 # without replicas takes no writes. COMMAND runs while it is up, with its port in CHECK_REDIS_PORT.
 set -eu
 

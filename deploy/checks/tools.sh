@@ -21,11 +21,7 @@ fi
 if [ ! -x "$tools/kubectl" ]; then
     rm -rf "$tools/unpacked"
     mkdir "$tools/unpacked"
-    (cd "$tools/unpacked" && apt-get download -q kubernetes-client >log 2>&1) || {
-        cat "$tools/unpacked/log" >&2
-        echo "Debian's package kubernetes-client cannot be fetched" >&2
-        exit 1
-    }
+    "$root/deploy/dev/fetch.sh" "$tools/unpacked" kubernetes-client
     dpkg -x "$tools"/unpacked/*.deb "$tools/unpacked"
     mv "$tools/unpacked/usr/bin/kubectl" "$tools/kubectl"
     rm -rf "$tools/unpacked"
