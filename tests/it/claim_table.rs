@@ -31,8 +31,11 @@ async fn queued(world: &World) -> anyhow::Result<Store> {
         redelivered: false,
         payload_bytes: 1,
         dispatch: 1,
+        is_too_old: false,
+        replay_of: None,
     };
-    store.accept(&[accept], 60_000).await?;
+    let limits = store::accept::Limits { duplicate_age_ms: 60_000, unfinished_max: 0 };
+    store.accept(&[accept], limits).await?;
     Ok(store)
 }
 
@@ -109,7 +112,13 @@ async fn a_redelivery_after_the_owner_died_starts_the_next_attempt_alone_until_n
         anyhow::bail!("{second:?}")
     };
     assert_ne!(old, new);
-    let late = store.report(&name(), &old, &store::report::Report::Stage("late".into())).await?;
+    let late = store
+        .report(
+            &name(),
+            &store::change::Right::Fence(old),
+            &store::report::Report::Stage("late".into()),
+        )
+        .await?;
     assert_eq!(late, store::report::Reported::Lost);
     let third = one(&store, claim("c", "4", true, 0)).await?;
     assert_eq!(third, Claimed::Exhausted { fence: new, attempts: 2 });

@@ -175,8 +175,11 @@ async fn h6_a_submission_that_was_recorded_but_not_dispatched_is_dispatched_agai
         redelivered: false,
         payload_bytes: 1,
         dispatch: 1,
+        is_too_old: false,
+        replay_of: None,
     };
-    store.accept(&[accept], 60_000).await?;
+    let limits = store::accept::Limits { duplicate_age_ms: 60_000, unfinished_max: 0 };
+    store.accept(&[accept], limits).await?;
     dying.connection.close().await;
 
     let server = world.server().await?;

@@ -2,20 +2,27 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod answers;
 mod claim_table;
 mod claims;
 mod dead_letters;
 mod documents;
 mod duplicates;
+mod handed_over;
 mod interleavings;
 mod journal;
+mod lists;
 mod package;
 mod program;
 mod promises;
 mod raw_bytes;
 mod refusals;
 mod refused_requests;
+mod replays;
 mod reply_queues;
+mod retention;
+mod subscriptions;
 mod thread;
 mod tidy;
+mod waits;
 mod worker;

@@ -249,7 +249,7 @@ async fn promise_08_a_superseded_attempts_writes_are_refused() -> anyhow::Result
     assert_eq!(done.result.as_ref().map(|r| r.get()), Some(r#""second""#));
     go_on.notify_one();
     let late = store::report::Report::Stage("too late".to_owned());
-    let refused = store.report(&name, &fence, &late).await?;
+    let refused = store.report(&name, &store::change::Right::Fence(fence), &late).await?;
     assert_eq!(refused, store::report::Reported::Lost);
     worker.stop().await?;
     let last = shop.status(Subject::Id("A-1".to_owned())).await?;

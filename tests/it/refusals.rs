@@ -66,6 +66,15 @@ impl Desk {
         self.ask("status", &subject.to_string()).await
     }
 
+    /// The status says that so many events could not be delivered.
+    pub(crate) async fn status_ledger(&mut self, job_id: &str, count: u64) -> anyhow::Result<()> {
+        let status = self.status(json!({"job_id": job_id})).await?;
+        let ledger = &status.body["notifications"];
+        assert_eq!(ledger["undeliverable"], json!(count), "{ledger}");
+        assert!(ledger["reason"].as_str().is_some_and(|reason| reason.contains("no such queue")));
+        Ok(())
+    }
+
     /// Submits a job that is accepted, and returns its ticket.
     pub(crate) async fn accepted(&mut self, job_id: &str) -> anyhow::Result<String> {
         let receipt = self.submit(TYPE, self.properties(job_id), "{}").await?;
@@ -193,8 +202,11 @@ async fn an_id_outside_its_alphabet_is_refused() -> anyhow::Result<()> {
         let refused = desk.submit(TYPE, desk.properties(id), "{}").await?;
         assert_refused(&refused, Code::InvalidId, id);
         assert_eq!(refused.body.get("job_id"), None);
-        let refused = desk.status(json!({"job_id": id})).await?;
-        assert_refused(&refused, Code::InvalidId, "");
+        // A replay's id may be asked for, though nobody can submit under it.
+        if id != "A-1~2" {
+            let refused = desk.status(json!({"job_id": id})).await?;
+            assert_refused(&refused, Code::InvalidId, "");
+        }
     }
     for missing in [None, Some("")] {
         let stock = Stock::open(&desk.world, "shop").await?;

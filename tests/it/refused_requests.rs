@@ -121,16 +121,29 @@ async fn a_voided_id_is_never_accepted() -> anyhow::Result<()> {
     desk.close().await
 }
 
-/// The record is put there by hand, as retention will leave it.
+/// What a client submits beyond its share is refused until something of its is done; the others are
+/// not touched by it.
 #[tokio::test]
-async fn an_id_whose_job_has_been_retired_is_refused() -> anyhow::Result<()> {
-    let mut desk = Desk::open().await?;
-    let mut redis = redis(&desk.world).await?;
-    let fields = [("record", "retired"), ("client", "shop"), ("job_id", "A-1")];
-    let () = redis.hset_multiple(key(&desk.world, "A-1").await?, &fields).await?;
-    let refused = desk.submit(TYPE, desk.properties("A-1"), "{}").await?;
-    assert_refused(&refused, Code::Forgotten, "A-1");
-    assert_eq!(desk.status(json!({"job_id": "A-1"})).await?.text("answer"), "forgotten");
+async fn more_unfinished_jobs_than_a_client_may_have_are_refused() -> anyhow::Result<()> {
+    let mut desk = Desk::with(|settings| settings.unfinished_per_client_max = 3).await?;
+    for n in 1..=3 {
+        desk.accepted(&format!("A-{n}")).await?;
+    }
+    let refused = desk.submit(TYPE, desk.properties("A-4"), "{}").await?;
+    assert_refused(&refused, Code::Quota, "A-4");
+    // It was confirmed, so it is not unknown; and a duplicate is no new job.
+    assert_says(&desk.status(json!({"job_id": "A-4"})).await?, Code::Quota);
+    let again = desk.submit(TYPE, desk.properties("A-1"), "{}").await?;
+    assert_eq!(again.body["duplicate"], json!(true));
+    let till = desk.world.raw("till").await?;
+    let mut theirs = till.inbox("till").await?;
+    till.submit_job(TYPE, "A-4", &theirs.queue, &[], "{}").await?;
+    assert_eq!(theirs.next().await?.kind, "receipt");
+    // One is done: there is room again, for the same id.
+    desk.ask("cancel", r#"{"job_id":"A-2"}"#).await?;
+    desk.accepted("A-4").await?;
+    let refused = desk.submit(TYPE, desk.properties("A-5"), "{}").await?;
+    assert_refused(&refused, Code::Quota, "A-5");
     desk.close().await
 }
 
@@ -159,7 +172,7 @@ async fn a_request_that_cannot_be_understood_is_refused() -> anyhow::Result<()> 
     let many = format!(r#"{{"jobs":[{}]}}"#, [r#"{"job_id":"a"}"#; 101].join(","));
     let bodies = ["", "{", "A-1", "[]", "null", "{}", r#"{"jobs":[]}"#, r#"{"jobs":{}}"#];
     let typed = [r#"{"job_id":5}"#, r#"{"job_id":"A-1","history":"yes"}"#, r#"{"jobs":[{}]}"#];
-    for verb in ["status", "cancel"] {
+    for verb in ["status", "cancel", "subscribe", "erase"] {
         for body in bodies.into_iter().chain(typed).chain([many.as_str(), "\u{0}"]) {
             let refused = desk.ask(verb, body).await?;
             assert_refused(&refused, Code::BadRequest, "");
@@ -192,35 +205,45 @@ async fn a_refused_submission_leaves_a_job_of_its_id_alone() -> anyhow::Result<(
     desk.close().await
 }
 
-/// Where each code is reached. `None`: nothing in this version gives it.
-const REACHED_BY: &[(Code, Option<&str>)] = &[
-    (Code::InvalidClient, Some("a_message_without_a_user_is_refused")),
-    (Code::InvalidId, Some("an_id_outside_its_alphabet_is_refused")),
-    (Code::InvalidType, Some("a_routing_key_that_is_no_type_is_refused")),
-    (Code::BadHeader, Some("a_header_of_the_wrong_form_is_refused_by_name")),
-    (Code::BadRequest, Some("a_request_that_cannot_be_understood_is_refused")),
-    (Code::UnknownRequest, Some("a_request_that_does_not_exist_is_refused")),
-    (Code::UnknownVersion, Some("a_version_that_is_not_spoken_is_refused")),
-    (Code::PayloadTooLarge, Some("a_body_above_the_limit_is_refused")),
-    (Code::ReplyToNotAllowed, Some("a_queue_for_events_that_is_not_the_clients_is_refused")),
-    (Code::IdConflict, Some("another_job_under_the_same_id_is_refused")),
-    (Code::IdMismatch, Some("an_id_and_a_ticket_of_different_jobs_are_refused")),
-    (Code::Voided, Some("a_voided_id_is_never_accepted")),
-    (Code::Forgotten, Some("an_id_whose_job_has_been_retired_is_refused")),
-    (Code::Quota, None),
-    (Code::NotPermitted, None),
-    (Code::BadReport, None),
-    (Code::Unavailable, Some("a_store_that_cannot_be_read_is_no_reason_to_say_unknown")),
+/// Where each code is reached, by raw AMQP.
+const REACHED_BY: &[(Code, &str)] = &[
+    (Code::InvalidClient, "a_message_without_a_user_is_refused"),
+    (Code::InvalidId, "an_id_outside_its_alphabet_is_refused"),
+    (Code::InvalidType, "a_routing_key_that_is_no_type_is_refused"),
+    (Code::BadHeader, "a_header_of_the_wrong_form_is_refused_by_name"),
+    (Code::BadRequest, "a_request_that_cannot_be_understood_is_refused"),
+    (Code::UnknownRequest, "a_request_that_does_not_exist_is_refused"),
+    (Code::UnknownVersion, "a_version_that_is_not_spoken_is_refused"),
+    (Code::PayloadTooLarge, "a_body_above_the_limit_is_refused"),
+    (Code::ReplyToNotAllowed, "a_queue_for_events_that_is_not_the_clients_is_refused"),
+    (Code::IdConflict, "another_job_under_the_same_id_is_refused"),
+    (Code::IdMismatch, "an_id_and_a_ticket_of_different_jobs_are_refused"),
+    (Code::Voided, "a_voided_id_is_never_accepted"),
+    (
+        Code::Forgotten,
+        "h16_a_retired_id_is_forgotten_to_the_same_submission_and_a_conflict_to_another",
+    ),
+    (Code::Quota, "more_unfinished_jobs_than_a_client_may_have_are_refused"),
+    (Code::NotPermitted, "what_is_not_finished_cannot_be_erased"),
+    (Code::BadReport, "a_report_without_the_right_token_is_refused"),
+    (Code::Unavailable, "a_store_that_cannot_be_read_is_no_reason_to_say_unknown"),
 ];
 
 #[tokio::test]
-async fn every_code_that_this_version_produces_is_reached() -> anyhow::Result<()> {
+async fn every_code_is_reached_by_a_test() -> anyhow::Result<()> {
     let listed: Vec<Code> = REACHED_BY.iter().map(|(code, _)| *code).collect();
     assert_eq!(listed, Code::ALL);
-    let tests = concat!(include_str!("refusals.rs"), include_str!("refused_requests.rs"));
+    let tests = concat!(
+        include_str!("refusals.rs"),
+        include_str!("refused_requests.rs"),
+        include_str!("retention.rs"),
+        include_str!("handed_over.rs")
+    );
     for (code, test) in REACHED_BY {
-        let is_there = |test: &&str| tests.contains(&format!("async fn {test}("));
-        assert!(test.is_none() || test.as_ref().is_some_and(is_there), "{code}");
+        let start = tests.find(&format!("async fn {test}("));
+        let body = start.map(|start| &tests[start..]).unwrap_or_default();
+        let end = body.find("\n}\n").unwrap_or(0);
+        assert!(body[..end].contains(&format!("Code::{code:?}")), "{code}: {test}");
     }
     Ok(())
 }

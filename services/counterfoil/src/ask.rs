@@ -10,18 +10,18 @@ use crate::exit::Exit;
 use crate::output;
 use crate::settings::Settings;
 
-fn subject(named: &Named) -> anyhow::Result<Subject> {
+pub(crate) fn subject(named: &Named) -> anyhow::Result<Subject> {
     let subject = match &named.ticket {
         Some(ticket) => Subject::Both(named.id.clone(), ticket.clone()),
         None => Subject::guess(&named.id),
     };
     if let Subject::Id(id) | Subject::Both(id, _) = &subject {
-        job::JobId::parse(id)?;
+        job::JobId::parse_recorded(id)?;
     }
     Ok(subject)
 }
 
-fn print(arguments: &Arguments, answer: &Answer) -> anyhow::Result<()> {
+pub(crate) fn print(arguments: &Arguments, answer: &Answer) -> anyhow::Result<()> {
     if arguments.json {
         return output::json(answer);
     }
@@ -35,6 +35,8 @@ pub(crate) async fn status(arguments: &Arguments, options: &Status) -> anyhow::R
     let mut answer = Settings::as_client(arguments, async |client| {
         Ok(if options.wait {
             client.wait(subject, limit, |_| {}).await?
+        } else if options.void_if_unknown {
+            client.status_or_void(subject).await?
         } else {
             client.history(subject).await?
         })

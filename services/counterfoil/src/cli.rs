@@ -1,6 +1,9 @@
+mod requests;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use requests::{Erase, List, Replay, Report, Subscribe};
 
 /// Jobs over RabbitMQ that you can always ask about; the client keeps the counterfoil.
 ///
@@ -38,10 +41,20 @@ pub(crate) enum Command {
     Watch(Watch),
     /// Cancel a job, or make an id unusable that never arrived
     Cancel(Cancel),
+    /// List one's own jobs, newest first
+    List(List),
+    /// Change what is pushed of a job and where, or push again what was not delivered
+    Subscribe(Subscribe),
+    /// Remove body, result and timeline of a finished job at once
+    Erase(Erase),
+    /// Say what became of a job that its handler handed over
+    Report(Report),
     /// After a crash: ask for every open submission, send again what never arrived
     Recover,
     /// Show the journal
     Journal(Journal),
+    /// For operators: run a finished job again, as a new job (needs Redis)
+    Replay(Replay),
     /// Print the Redis key of a job
     Key(Key),
 }
@@ -144,6 +157,9 @@ pub(crate) struct Status {
     /// Show the timeline
     #[arg(long)]
     pub(crate) history: bool,
+    /// If nothing is known of the id, make it unusable: then it never will be accepted
+    #[arg(long, conflicts_with_all = ["wait", "history"])]
+    pub(crate) void_if_unknown: bool,
 }
 
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ pub(crate) fn run(arguments: &Arguments, options: &cli::Key) -> anyhow::Result<E
     let keys = Keys::new(&settings.redis.prefix, settings.redis.slots);
     let name = JobName {
         client: ClientName::parse(&options.client)?,
-        job_id: JobId::parse(&options.job_id)?,
+        job_id: JobId::parse_recorded(&options.job_id)?,
     };
     let key = keys.job(&name);
     if arguments.json {

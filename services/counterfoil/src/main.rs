@@ -12,6 +12,7 @@ mod dev;
 mod journal;
 mod key;
 mod recover;
+mod requests;
 mod serve;
 mod submit;
 
@@ -31,6 +32,11 @@ async fn main() -> std::process::ExitCode {
         Command::Status(status) => ask::status(&arguments, status).await,
         Command::Watch(watch) => ask::watch(&arguments, watch).await,
         Command::Cancel(cancel) => ask::cancel(&arguments, cancel).await,
+        Command::List(list) => requests::list(&arguments, list).await,
+        Command::Subscribe(subscribe) => requests::subscribe(&arguments, subscribe).await,
+        Command::Erase(erase) => requests::erase(&arguments, erase).await,
+        Command::Report(report) => requests::report(&arguments, report).await,
+        Command::Replay(replay) => requests::replay(&arguments, replay).await,
         Command::Recover => recover::run(&arguments).await,
         Command::Journal(journal) => journal::run(&arguments, journal),
         Command::Key(key) => key::run(&arguments, key),

@@ -12,6 +12,11 @@ pub(crate) fn line(text: &str) {
     writeln!(std::io::stdout(), "{text}").ok();
 }
 
+/// Says what went wrong, on standard error.
+pub(crate) fn problem(text: &str) {
+    writeln!(std::io::stderr(), "{text}").ok();
+}
+
 /// Prints a value as one line of JSON.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(&serde_json::to_string(value)?);
@@ -52,6 +57,19 @@ pub(crate) fn standing(answer: &Answer) -> String {
     }
 }
 
+/// The delivery ledger in a line.
+fn pushed(ledger: &client::Notifications) -> String {
+    let mut text = format!("{} to {}", ledger.changes.join(","), ledger.to);
+    if let Some(revision) = ledger.delivered_revision {
+        text.push_str(&format!(", delivered up to revision {revision}"));
+    }
+    if ledger.undeliverable > 0 {
+        let reason = ledger.reason.as_deref().unwrap_or_default();
+        text.push_str(&format!(", {} undeliverable: {reason}", ledger.undeliverable));
+    }
+    text
+}
+
 /// Prints an answer for a person.
 pub(crate) fn answer(answer: &Answer) {
     let mut table = Table::new();
@@ -85,6 +103,12 @@ pub(crate) fn answer(answer: &Answer) {
     row("started", time(&answer.started_at));
     row("due", time(&answer.due_at));
     row("finished", time(&answer.finished_at));
+    row("outcome", answer.outcome.clone());
+    row("retired", time(&answer.retired_at));
+    row("kept until", time(&answer.expires_at));
+    row("replay of", answer.replay_of.clone());
+    row("replayed as", answer.replayed_as.clone());
+    row("pushed", answer.notifications.as_ref().map(pushed));
     row("duplicate", answer.duplicate.filter(|duplicate| *duplicate).map(|_| "yes".to_owned()));
     row("durability", answer.durability.clone());
     row("message", answer.message.clone());

@@ -56,7 +56,15 @@ pub(crate) fn status(record: &Record, as_of: UnixMillis) -> Answer {
         due_at: Record::instant(&record.due_at)
             .filter(|_| matches!(state, Some(State::Scheduled | State::Retrying | State::Parked))),
         as_of: Some(as_of),
+        expires_at: Record::instant(&record.expires_at),
+        replay_of: text(&record.replay_of),
+        replayed_as: text(&record.replayed_as),
         notifications: notifies.then(|| Notifications {
+            changes: text(&record.notify)
+                .iter()
+                .flat_map(|words| words.split(',').map(str::to_owned))
+                .collect(),
+            undeliverable_from: number(&record.undeliverable_from),
             to: record.notify_to.clone().or_else(|| record.reply_to.clone()).unwrap_or_default(),
             delivered_revision: number(&record.delivered_revision),
             undeliverable: number(&record.undeliverable).unwrap_or_default(),
@@ -84,6 +92,13 @@ fn short(record: &Record, word: AnswerWord, as_of: UnixMillis) -> Answer {
     Answer {
         job_id: record.job_id.clone(),
         client: record.client.clone(),
+        ticket: record.ticket.clone(),
+        r#type: record.r#type.clone(),
+        outcome: record.outcome.clone(),
+        accepted_at: Record::instant(&record.accepted_at),
+        finished_at: Record::instant(&record.finished_at),
+        retired_at: Record::instant(&record.retired_at),
+        expires_at: Record::instant(&record.expires_at),
         as_of: Some(as_of),
         ..Answer::new(word)
     }

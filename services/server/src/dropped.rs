@@ -129,6 +129,7 @@ async fn refuse(links: &Links, delivery: &Delivery) -> Result<&'static str, Erro
     let message =
         "the broker dropped the submission before it was read: expiration must not be set";
     let refusal = Refusal::new(Code::BadHeader, message);
-    links.store.refuse(&[(JobName { client, job_id }, refusal)]).await?;
+    let keep_ms = links.settings.keep_refused_ms;
+    links.store.refuse(&[(JobName { client, job_id }, refusal)], keep_ms).await?;
     Ok("dropped by the broker before it was read")
 }

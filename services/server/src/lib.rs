@@ -1,7 +1,7 @@
 //! The server's roles.
 //!
 //! In reading order: what they share for one [`session`] of connections ([`links`], [`courier`],
-//! [`dispatch`], [`answers`], [`cancel`], [`served`]), and then the roles: [`registrar`]
+//! [`dispatch`], [`answers`], [`asked`], [`cancel`], [`served`]), and then the roles: [`registrar`]
 //! (with [`line`]), [`inquiry`], [`notifier`], [`scheduler`], [`dropped`], which reads what
 //! the broker drops, and [`salvaged`], which takes off what cannot be read.
 //!
@@ -13,6 +13,7 @@ pub mod session;
 pub(crate) mod links;
 
 pub(crate) mod answers;
+pub(crate) mod asked;
 pub(crate) mod cancel;
 pub(crate) mod courier;
 pub(crate) mod dispatch;
@@ -31,4 +32,4 @@ mod settings;
 
 pub use error::Error;
 pub use session::{Server, run};
-pub use settings::{Role, Settings};
+pub use settings::{Keep, Role, Settings};

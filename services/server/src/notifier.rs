@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use broker::{Backoff, Retry};
 use protocol::reply_to::Purpose;
-use protocol::{Answer, AnswerWord, Destination, Kind, Properties, UnixMillis};
+use protocol::{Answer, AnswerWord, Destination, Kind, UnixMillis};
 use serde_json::value::RawValue;
+use store::RecordKind;
 use store::outbox::{Entry, Outcome};
 use tokio::time::Instant;
 
 use crate::Error;
+use crate::answers;
 use crate::courier::{Courier, Delivered, Outgoing};
 use crate::links::Links;
 
@@ -85,7 +87,7 @@ async fn deliver(
     let mut sending = Vec::with_capacity(entries.len());
     let mut messages = Vec::with_capacity(entries.len());
     for entry in entries {
-        match message(&entry) {
+        match message(links, &entry).await? {
             Ok(message) => {
                 messages.push(message);
                 sending.push(entry);
@@ -117,23 +119,55 @@ fn settle(links: &Links, entry: &Entry, delivered: Delivered) -> Outcome {
     Outcome::Undeliverable(reason.to_owned())
 }
 
-/// The message that an entry stands for. The queue's name is checked again: it has travelled.
-fn message(entry: &Entry) -> Result<Outgoing, String> {
+/// The message that an entry stands for, or why there is none.
+async fn message(links: &Links, entry: &Entry) -> Result<Result<Outgoing, String>, store::Error> {
+    let to = match destination(entry) {
+        Ok(to) => to,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let text = |name: &str| entry.fields.get(name).filter(|text| !text.is_empty()).cloned();
+    let correlation_id = text("correlation_id");
+    let (properties, body) = match entry.field("kind") {
+        "event" => {
+            let event = event(entry);
+            (event.properties(Kind::Event, correlation_id), event.to_json())
+        }
+        "answer" => {
+            let (kind, answer) = waited_for(links, entry).await?;
+            (answer.properties(kind, correlation_id), answer.to_json())
+        }
+        _ => {
+            let receipt = Answer::new(AnswerWord::Found);
+            let body = entry.field("body").as_bytes().to_vec();
+            (receipt.properties(Kind::Receipt, correlation_id), body)
+        }
+    };
+    Ok(Ok(Outgoing { to, properties, body }))
+}
+
+/// The queue's name is checked again: it has travelled.
+fn destination(entry: &Entry) -> Result<Destination, String> {
     let client = job::ClientName::parse(entry.field("client")).map_err(|e| e.to_string())?;
     let is_event = entry.field("kind") == "event";
     let purpose = if is_event { Purpose::Events } else { Purpose::Answer };
-    let to = Destination::check(Some(&client), entry.field("to"), purpose)
-        .map_err(|refusal| refusal.message)?;
-    let correlation_id = entry.fields.get("correlation_id").cloned();
-    let (properties, body): (Properties, Vec<u8>) = if is_event {
-        let event = event(entry);
-        (event.properties(Kind::Event, correlation_id), event.to_json())
-    } else {
-        let receipt = Answer::new(AnswerWord::Found);
-        let body = entry.field("body").as_bytes().to_vec();
-        (receipt.properties(Kind::Receipt, correlation_id), body)
+    Destination::check(Some(&client), entry.field("to"), purpose).map_err(|r| r.message)
+}
+
+/// The answer that somebody waited for: what is recorded now, not when the wait ended.
+async fn waited_for(links: &Links, entry: &Entry) -> Result<(Kind, Answer), store::Error> {
+    let Some(name) = entry.name() else {
+        return Ok((Kind::Status, answers::unavailable(None, "the job has no name")));
     };
-    Ok(Outgoing { to, properties, body })
+    let (as_of, mut records) = links.store.read(std::slice::from_ref(&name)).await?;
+    let Some(record) = records.pop().flatten() else {
+        let why = "the record is gone; ask again";
+        return Ok((Kind::Status, answers::unavailable(Some(&name), why)));
+    };
+    let history = match (entry.field("history"), record.kind()) {
+        ("1", Some(RecordKind::Job)) => Some(links.store.history(&name).await?),
+        _ => None,
+    };
+    Ok(answers::found(&record, as_of, history))
 }
 
 fn event(entry: &Entry) -> Answer {

@@ -204,7 +204,8 @@ async fn poison(links: &Links, delivery: &Delivery) -> Result<Decision, Error> {
     let job_id = delivery.properties.message_id.as_deref().map(job::JobId::parse);
     if let (Some(client), Some(Ok(job_id))) = (client, job_id) {
         let refusal = Refusal::new(Code::BadRequest, reason);
-        links.store.refuse(&[(JobName { client, job_id }, refusal)]).await?;
+        let keep_ms = links.settings.keep_refused_ms;
+        links.store.refuse(&[(JobName { client, job_id }, refusal)], keep_ms).await?;
     }
     Ok(Decision { dead: Some(dead_letter(delivery, reason)), ..Decision::default() })
 }

@@ -54,7 +54,7 @@ async fn turn_away(
     if let (true, Some(Ok(job_id)), Some(client)) = (is_submission, id, rejected.client.clone()) {
         rejected.job_id = Some(job_id.clone());
         let refused = (JobName { client, job_id }, rejected.refusal.clone());
-        if let Err(error) = links.store.refuse(&[refused]).await {
+        if let Err(error) = links.store.refuse(&[refused], links.settings.keep_refused_ms).await {
             tracing::warn!(%error, "a message that cannot be read stays where it is");
             return false;
         }

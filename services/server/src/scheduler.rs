@@ -12,7 +12,7 @@ use std::time::Duration;
 use broker::{Backoff, Publisher, Retry};
 use job::{Event, QueueName, State};
 use protocol::{UnixMillis, WorkMessage};
-use store::change::{Change, Changed, Timer, Unless};
+use store::change::{Change, Changed, Right, Timer, Unless};
 use store::record::number;
 use store::{JobName, Record};
 use tokio::time::Instant;
@@ -74,6 +74,8 @@ async fn sweep_all(
     let mut found = 0;
     for slot in links.store.keys().slots() {
         found += sweep_timers(links, publisher, slot).await?;
+        found += retire(links, slot).await?;
+        found += links.store.end_waits(slot, CHUNK).await?;
         if looks_at_parked {
             found += release_parked(links, publisher, slot).await?;
         }
@@ -113,6 +115,16 @@ async fn sweep_timers(links: &Links, publisher: &Publisher, slot: u16) -> Result
     Ok(count)
 }
 
+/// Replaces the records of finished jobs whose time has come by tombstones.
+async fn retire(links: &Links, slot: u16) -> Result<usize, Error> {
+    let names = links.store.due_to_retire(slot, CHUNK).await?;
+    let (_, records) = links.store.read(&names).await?;
+    let jobs: Vec<(JobName, Record)> =
+        names.into_iter().zip(records.into_iter().map(Option::unwrap_or_default)).collect();
+    links.store.retire(&jobs, links.settings.horizon_ms, false).await?;
+    Ok(jobs.len())
+}
+
 enum Step {
     Change(Box<Change>),
     DispatchAgain(u64),
@@ -149,6 +161,10 @@ fn step(links: &Links, name: &JobName, record: &Record, now: UnixMillis) -> Opti
             let detail = "parked for too long".to_owned();
             change(Change { delete: WAITING, detail, ..on(Event::Expired) })
         }
+        State::HandedOver if passed(&record.due_at) => {
+            let detail = "nobody reported on it in time".to_owned();
+            change(Change { delete: WAITING, detail, ..on(Event::Expired) })
+        }
         State::Queued => Some(Step::DispatchAgain(number(&record.dispatch)?)),
         State::Running if record.detached.is_some() && passed(&record.lease_until) => {
             change(lost(record, on, links.served.queue(&job_type).unwrap_or_default()))
@@ -162,19 +178,19 @@ fn step(links: &Links, name: &JobName, record: &Record, now: UnixMillis) -> Opti
 fn lost(record: &Record, on: impl Fn(Event) -> Change, queue: QueueName) -> Change {
     let attempt: u32 = number(&record.attempt).unwrap_or_default();
     let allowed: u32 = number(&record.attempts_allowed).unwrap_or(1);
-    let fence = record.fence.clone();
+    let right = record.fence.clone().map_or(Right::Server, Right::Fence);
     let unless = Unless::Leased;
     let detail = format!("attempt {attempt} ended without an outcome");
     if record.cancel_requested.is_some() {
         let delete = &["payload", "owner", "lease_until", "detached"];
-        return Change { fence, unless, delete, detail, ..on(Event::Cancelled) };
+        return Change { right, unless, delete, detail, ..on(Event::Cancelled) };
     }
     if attempt >= allowed {
         let error = format!("{detail}; {allowed} allowed");
-        return Change { fence, unless, delete: OF_THE_RUN, detail, ..on(Event::Failed) }
+        return Change { right, unless, delete: OF_THE_RUN, detail, ..on(Event::Failed) }
             .with("error", error);
     }
-    let lost = Change { fence, unless, delete: OF_THE_RUN, detail, ..on(Event::Lost) };
+    let lost = Change { right, unless, delete: OF_THE_RUN, detail, ..on(Event::Lost) };
     taken(lost, queue).with("alone", "1")
 }
 

@@ -105,6 +105,9 @@ async fn session(
             Some(store) => store.clone(),
             None => store.insert(Store::connect(redis.clone()).await?).clone(),
         };
+        if let Err(error) = store.keep(&settings.retention()).await {
+            tracing::debug!(error = %chain(&error), "retention: written when the store is back");
+        }
         let links = Links::open(settings.clone(), amqp, store, stop.child_token()).await?;
         salvaged::salvage(&links, amqp).await?;
         Ok::<_, Error>(links)

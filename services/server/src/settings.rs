@@ -1,6 +1,9 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use job::State;
 use serde::{Deserialize, Deserializer};
+use store::Retention;
 
 /// The section `[server]`; `config/default.toml` is its reference.
 #[derive(Debug, Clone, Deserialize)]
@@ -15,8 +18,25 @@ pub struct Settings {
     pub parked_ms: u64,
     /// A duplicate of a job that has waited for so long dispatches it again.
     pub duplicate_redispatch_ms: u64,
-    /// How long one id remains one job; said in receipts.
+    /// How long one id remains one job; said in receipts. So long a tombstone lives.
     pub horizon_ms: u64,
+    /// How long the record of a job that succeeded is kept.
+    pub keep_succeeded_ms: u64,
+    /// Of one that failed.
+    pub keep_failed_ms: u64,
+    /// Of one that was cancelled.
+    pub keep_cancelled_ms: u64,
+    /// Of one that expired.
+    pub keep_expired_ms: u64,
+    /// The same by type.
+    #[serde(default)]
+    pub keep: BTreeMap<String, Keep>,
+    /// How long the record of a refused submission is kept.
+    pub keep_refused_ms: u64,
+    /// How long a voided id stays unusable; 0 for ever.
+    pub keep_voided_ms: u64,
+    /// Unfinished jobs that one client may have; 0 for any number.
+    pub unfinished_per_client_max: u64,
     /// How long a destination may take before it is served apart from the others.
     pub deliver_timeout_ms: u64,
     /// How often an event is tried before it is given up.
@@ -27,6 +47,20 @@ pub struct Settings {
     pub sweep_ms: u64,
     /// A first answer `pending` comes when so many messages stand in the line.
     pub pending_above: u32,
+}
+
+/// What differs for one type, `[server.keep."order.place"]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// How long the record of a job that succeeded is kept.
+    pub succeeded_ms: Option<u64>,
+    /// Of one that failed.
+    pub failed_ms: Option<u64>,
+    /// Of one that was cancelled.
+    pub cancelled_ms: Option<u64>,
+    /// Of one that expired.
+    pub expired_ms: Option<u64>,
 }
 
 fn roles<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Role>, D::Error> {
@@ -80,6 +114,27 @@ impl Settings {
         Duration::from_millis(self.deliver_timeout_ms)
     }
 
+    /// For how long finished jobs are kept.
+    pub(crate) fn retention(&self) -> Retention {
+        let by_state = [
+            (State::Succeeded, self.keep_succeeded_ms),
+            (State::Failed, self.keep_failed_ms),
+            (State::Cancelled, self.keep_cancelled_ms),
+            (State::Expired, self.keep_expired_ms),
+        ];
+        let by_type = self.keep.iter().map(|(job_type, keep)| {
+            let by_state = [
+                (State::Succeeded, keep.succeeded_ms),
+                (State::Failed, keep.failed_ms),
+                (State::Cancelled, keep.cancelled_ms),
+                (State::Expired, keep.expired_ms),
+            ];
+            let said = by_state.into_iter().filter_map(|(state, ms)| Some((state, ms?)));
+            (job_type.clone(), said.collect())
+        });
+        Retention { by_state: by_state.into(), by_type: by_type.collect() }
+    }
+
     /// The pause before an event is tried again, given how often it was tried.
     pub(crate) fn deliver_backoff_ms(&self, tries: u32) -> u64 {
         const MAX_MS: u64 = 60_000;
@@ -103,6 +158,11 @@ impl Settings {
                         scheduler"
                 .to_owned());
         }
+        for job_type in self.keep.keys() {
+            job::JobType::parse(job_type)
+                .map_err(|error| format!("server.keep.{job_type:?}: {error}"))?;
+        }
+        at_least("horizon_ms", self.horizon_ms, 1)?;
         at_least("payload_bytes_max", self.payload_bytes_max as u64, 1)?;
         at_least("parked_ms", self.parked_ms, 1)?;
         at_least("deliver_timeout_ms", self.deliver_timeout_ms, 10)?;

@@ -13,8 +13,8 @@ use broker::{Backoff, Delivery, Retry, dead_letter};
 use job::{Event, QueueName};
 use protocol::WorkMessage;
 use store::JobName;
-use store::accept::{Accept, First};
-use store::change::Change;
+use store::accept::{Accept, First, Limits};
+use store::change::{Change, Right};
 use store::claim::{Claim, Claimed};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -201,7 +201,7 @@ async fn act(
 
 fn ended(candidate: &Candidate, fence: String, event: Event) -> Change {
     Change {
-        fence: Some(fence),
+        right: Right::Fence(fence),
         delete: &["owner", "lease_until", "detached", "alone", "cancel_requested"],
         ..Change::new(name(&candidate.message), candidate.message.job_type.clone(), event)
     }
@@ -248,6 +248,7 @@ fn start(shared: &Arc<Shared>, candidate: Candidate, attempt: u32, fence: String
             body: message.body.clone().into(),
             cancelled: CancellationToken::new(),
             lost: CancellationToken::new(),
+            report_token: tokio::sync::OnceCell::new(),
         }),
     };
     let run = Arc::new(Run {
@@ -326,8 +327,11 @@ async fn rebuild(shared: &Arc<Shared>, candidate: Candidate, stop: &Cancellation
         redelivered: false,
         payload_bytes: message.body.len(),
         dispatch: message.dispatch,
+        is_too_old: false,
+        replay_of: None,
     };
-    match shared.store.accept(&[accept], u64::MAX / 2).await {
+    let limits = Limits { duplicate_age_ms: u64::MAX / 2, unfinished_max: 0 };
+    match shared.store.accept(&[accept], limits).await {
         Ok(_) => {
             tracing::warn!(job = job.member(), "rebuilt a record that the store had lost");
             again(shared, candidate, stop);

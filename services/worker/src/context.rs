@@ -1,10 +1,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use job::JobType;
+use job::{JobType, Ticket};
 use protocol::UnixMillis;
+use protocol::request::ReportToken;
+use store::change::Right;
 use store::report::{Report, Reported};
 use store::{JobName, Store};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 /// What a handler knows of its job, and how it reports. Clones speak of the same run.
@@ -28,6 +31,8 @@ pub(crate) struct Inner {
     pub(crate) cancelled: CancellationToken,
     /// Another attempt has the right to run now.
     pub(crate) lost: CancellationToken,
+    /// What the outside world reports with, once the handler has asked for it.
+    pub(crate) report_token: OnceCell<ReportToken>,
 }
 
 /// Another attempt has the right to run now, or the job is done: stop, nothing more will be
@@ -124,25 +129,75 @@ impl Context {
         self.inner.cancelled.cancelled().await;
     }
 
-    /// Reports until the store has it: a store that is away for a moment is no reason to fail.
+    /// The token with which the outside world finishes this job, for a handler that is about to
+    /// give it away and then returns [`crate::HandOver`]. Within one attempt it is always the same;
+    /// the next attempt's makes it worthless. It is a secret: whoever has it may report.
+    ///
+    /// A report that arrives before the handler has returned is answered `unavailable`, and is to
+    /// be repeated.
+    ///
+    /// # Errors
+    /// [`Lost`]: stop.
+    ///
+    /// # Cancel safety
+    /// Safe; the next call gives a token.
+    pub async fn report_token(&self) -> Result<String, Lost> {
+        let token = self.inner.report_token.get_or_try_init(|| self.mint()).await?;
+        Ok(token.as_str().to_owned())
+    }
+
+    pub(crate) fn has_report_token(&self) -> bool {
+        self.inner.report_token.get().is_some()
+    }
+
+    async fn mint(&self) -> Result<ReportToken, Lost> {
+        let ticket = Ticket::parse(&self.inner.ticket).ok_or(Lost)?;
+        // Whoever guesses it finishes the job: from the system's source of randomness.
+        let token = ReportToken::new(ticket, uuid::Uuid::new_v4().as_u128());
+        let hash = token.hash();
+        let stored = self
+            .until_stored("a report token", || {
+                self.inner.store.mint(&self.inner.name, &self.inner.fence, &hash)
+            })
+            .await?;
+        if stored { Ok(token) } else { Err(self.lost()) }
+    }
+
+    fn lost(&self) -> Lost {
+        self.inner.lost.cancel();
+        Lost
+    }
+
     async fn report(&self, report: Report) -> Result<(), Lost> {
+        let right = Right::Fence(self.inner.fence.clone());
+        let reported = self
+            .until_stored("a report", || self.inner.store.report(&self.inner.name, &right, &report))
+            .await?;
+        match reported {
+            Reported::Held { cancel_requested } => {
+                if cancel_requested {
+                    self.inner.cancelled.cancel();
+                }
+                Ok(())
+            }
+            Reported::Lost | Reported::NotNow => Err(self.lost()),
+        }
+    }
+
+    /// Repeats a call until the store answers: a store that is away for a moment is no reason to
+    /// fail.
+    async fn until_stored<T, F>(&self, what: &str, call: impl Fn() -> F) -> Result<T, Lost>
+    where
+        F: Future<Output = Result<T, store::Error>>,
+    {
         let mut pause = Duration::from_millis(50);
         loop {
             if self.inner.lost.is_cancelled() {
                 return Err(Lost);
             }
-            match self.inner.store.report(&self.inner.name, &self.inner.fence, &report).await {
-                Ok(Reported::Held { cancel_requested }) => {
-                    if cancel_requested {
-                        self.inner.cancelled.cancel();
-                    }
-                    return Ok(());
-                }
-                Ok(Reported::Lost) => {
-                    self.inner.lost.cancel();
-                    return Err(Lost);
-                }
-                Err(error) => tracing::debug!(%error, job = self.job_id(), "a report"),
+            match call().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => tracing::debug!(%error, job = self.job_id(), what),
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}

@@ -20,10 +20,10 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use job::{Event, RetryPolicy};
 use protocol::{UnixMillis, WorkMessage};
-use store::change::{Change, Changed, Timer, Unless};
+use store::change::{Change, Changed, Right, Timer, Unless};
 
 use crate::Failure;
-use crate::handler::Outcome;
+use crate::handler::{HandOver, Outcome, Returned};
 use crate::registry::Entry;
 use crate::runs::Run;
 use crate::shared::Shared;
@@ -45,6 +45,9 @@ const OF_THE_RUN: &[&str] = &["owner", "lease_until", "detached", "alone", "canc
 /// The same, and the payload of a detached run.
 const OF_THE_RUN_AND_PAYLOAD: &[&str] =
     &["owner", "lease_until", "detached", "alone", "cancel_requested", "payload"];
+
+/// A cancellation that was asked for stays to be seen: the handler has decided otherwise.
+const HANDED_OVER: &[&str] = &["owner", "lease_until", "detached", "alone"];
 
 /// Runs a claimed job to its end.
 pub(crate) async fn execute(
@@ -121,7 +124,7 @@ fn decide(
 ) -> Option<Change> {
     let attempt = run.context.attempt();
     let on = |event, delete| Change {
-        fence: Some(run.context.fence().to_owned()),
+        right: Right::Fence(run.context.fence().to_owned()),
         delete,
         ..Change::new(run.context.inner.name.clone(), message.job_type.clone(), event)
     };
@@ -135,8 +138,17 @@ fn decide(
     };
     Some(match end {
         End::Lost => return None,
-        End::Returned(Ok(result)) => {
+        End::Returned(Ok(Returned::Result(result))) => {
             on(Event::Succeeded, OF_THE_RUN_AND_PAYLOAD).with("result", result)
+        }
+        End::Returned(Ok(Returned::HandedOver(_))) if !run.context.has_report_token() => {
+            failed("handed over, and nobody was given a report token".to_owned())
+        }
+        End::Returned(Ok(Returned::HandedOver(HandOver { within }))) => {
+            let timer = within.map_or(Timer::None, |limit| {
+                Timer::After(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
+            });
+            Change { timer, ..on(Event::HandedOver, HANDED_OVER) }.with("payload", body())
         }
         End::Returned(Err(Failure::Cancelled)) => on(Event::Cancelled, OF_THE_RUN_AND_PAYLOAD),
         // Whatever a handler says when it was asked to stop, another attempt is not wanted.

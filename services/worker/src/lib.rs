@@ -53,6 +53,7 @@ pub use context::{Context, Lost};
 pub use error::Error;
 pub use extract::{Bytes, Json};
 pub use failure::Failure;
+pub use handler::HandOver;
 pub use registry::Registry;
 pub use settings::{Settings, WorkerSettings};
 pub use worker::{Running, Worker};

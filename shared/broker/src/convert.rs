@@ -20,6 +20,7 @@ pub(crate) fn from_lapin(properties: BasicProperties) -> Properties {
         content_encoding: text(properties.content_encoding()),
         headers,
         persistent: *properties.delivery_mode() == Some(2),
+        priority: *properties.priority(),
         correlation_id: text(properties.correlation_id()),
         reply_to: text(properties.reply_to()),
         expiration: text(properties.expiration()),
@@ -72,6 +73,9 @@ pub(crate) fn to_lapin(properties: Properties) -> Result<BasicProperties, Error>
             table.insert(short(&name)?, value);
         }
         to = to.with_headers(table);
+    }
+    if let Some(value) = properties.priority {
+        to = to.with_priority(value);
     }
     if let Some(value) = properties.correlation_id {
         to = to.with_correlation_id(short(&value)?);

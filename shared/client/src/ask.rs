@@ -3,12 +3,47 @@
 use std::time::Duration;
 
 use protocol::request::SUBJECTS_MAX;
+pub use protocol::request::Subscribe;
 use protocol::{Answer, AnswerWord};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::link::Send;
 use crate::{Client, Error};
+
+/// Which jobs [`Client::list`] lists. What is absent does not restrict.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct List {
+    /// In one of these states.
+    #[serde(rename = "state", skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<String>,
+    /// Of this type.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub job_type: Option<String>,
+    /// With this tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Accepted at or after this instant, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// Accepted before this instant, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// How many at most, 1 to 500; 50 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// `next_page` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<String>,
+}
+
+fn with(mut body: Value, option: &str, value: bool) -> Value {
+    if value {
+        body[option] = Value::Bool(true);
+    }
+    body
+}
 
 /// Which job is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +70,7 @@ impl Subject {
         if ticket { Self::Ticket(text.to_owned()) } else { Self::Id(text.to_owned()) }
     }
 
-    fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         match self {
             Self::Id(id) => json!({ "job_id": id }),
             Self::Ticket(ticket) => json!({ "ticket": ticket }),
@@ -43,9 +78,6 @@ impl Subject {
         }
     }
 }
-
-/// How often a job is asked for while it is waited for.
-const ASK_EVERY: Duration = Duration::from_millis(200);
 
 impl Client {
     /// What has become of a job.
@@ -81,45 +113,66 @@ impl Client {
         let mut answers = Vec::with_capacity(subjects.len());
         for chunk in subjects.chunks(SUBJECTS_MAX) {
             let jobs: Vec<Value> = chunk.iter().map(Subject::to_json).collect();
-            answers.extend(self.ask("status", &json!({ "jobs": jobs }), chunk.len()).await?);
+            answers.extend(
+                self.ask("status", &json!({ "jobs": jobs }), chunk.len(), Duration::ZERO).await?,
+            );
         }
         Ok(answers)
     }
 
-    /// Waits until a job is done, asking again and again; returns what is known when the time is
-    /// up, and at once if there is no such job. `changed` is called with each newer revision.
+    /// What has become of a job; if nothing is known of the identifier, it becomes unusable in the
+    /// same step, and the answer is `voided`: not accepted, and never will be.
     ///
     /// # Errors
     /// As [`Self::status`].
-    pub async fn wait(
+    pub async fn status_or_void(&self, subject: impl Into<Subject>) -> Result<Answer, Error> {
+        let body = with(subject.into().to_json(), "void_if_unknown", true);
+        self.ask_with("status", &body, Duration::ZERO).await
+    }
+
+    /// Changes what is pushed of a job and where; the answer is its status in the same instant, and
+    /// what comes later is pushed. A job that is done pushes nothing more: the answer says it all.
+    ///
+    /// # Errors
+    /// As [`Self::status`].
+    pub async fn subscribe(
         &self,
         subject: impl Into<Subject>,
-        limit: Duration,
-        mut changed: impl FnMut(&Answer),
+        subscribe: &Subscribe,
     ) -> Result<Answer, Error> {
-        let subject = subject.into();
-        let until = Instant::now().checked_add(limit);
-        let mut seen = None;
-        loop {
-            let answer = self.ask_one("status", subject.clone(), true).await?;
-            let revision = answer.epoch.zip(answer.revision);
-            if answer.answer == AnswerWord::Found && revision > seen {
-                changed(&answer);
-                seen = revision;
-            }
-            let settled = matches!(
-                answer.answer,
-                AnswerWord::Unknown
-                    | AnswerWord::Voided
-                    | AnswerWord::Forgotten
-                    | AnswerWord::Refused
-            );
-            let over = until.is_some_and(|until| Instant::now() >= until);
-            if answer.done == Some(true) || settled || over {
-                return Ok(answer);
-            }
-            tokio::time::sleep(ASK_EVERY).await;
+        let mut body = subject.into().to_json();
+        // Texts and truth values always have a JSON form.
+        let options = serde_json::to_value(subscribe).unwrap_or_default();
+        if let (Some(body), Value::Object(options)) = (body.as_object_mut(), options) {
+            body.extend(options);
         }
+        self.ask_with("subscribe", &body, Duration::ZERO).await
+    }
+
+    /// Removes body, result and timeline of a finished job at once; the identifier stays used up.
+    ///
+    /// # Errors
+    /// As [`Self::status`]; [`Error::Answered`] with `not_permitted` while the job is not finished.
+    pub async fn erase(&self, subject: impl Into<Subject>) -> Result<Answer, Error> {
+        self.ask_one("erase", subject.into(), false).await
+    }
+
+    /// A page of this client's jobs, newest first: `jobs`, and `next_page` if it goes on. What still
+    /// stands in the line is not listed.
+    ///
+    /// # Errors
+    /// As [`Self::status`].
+    pub async fn list(&self, list: &List) -> Result<Answer, Error> {
+        let body = serde_json::to_value(list).unwrap_or_default();
+        self.ask_with("list", &body, Duration::ZERO).await
+    }
+
+    /// Reports on a job that was handed over, with the token that its handler gave away.
+    ///
+    /// # Errors
+    /// As [`Self::status`]; [`Error::Answered`] with `bad_report`.
+    pub async fn report(&self, report: &Value) -> Result<Answer, Error> {
+        self.ask_with("report", report, Duration::ZERO).await
     }
 
     async fn ask_one(
@@ -128,11 +181,18 @@ impl Client {
         subject: Subject,
         history: bool,
     ) -> Result<Answer, Error> {
-        let mut body = subject.to_json();
-        if history {
-            body["history"] = Value::Bool(true);
-        }
-        let answer = self.ask(verb, &body, 1).await?.pop().ok_or(Error::Closed)?;
+        let body = with(subject.to_json(), "history", history);
+        self.ask_with(verb, &body, Duration::ZERO).await
+    }
+
+    /// Asks for one answer, which may take so much longer than another.
+    pub(crate) async fn ask_with(
+        &self,
+        verb: &'static str,
+        body: &Value,
+        longer: Duration,
+    ) -> Result<Answer, Error> {
+        let answer = self.ask(verb, body, 1, longer).await?.pop().ok_or(Error::Closed)?;
         // A refusal of the question itself; the refusal of a submission is what was asked for.
         let of_submission = answer.as_of.is_some();
         if answer.answer == AnswerWord::Refused && !of_submission {
@@ -147,15 +207,17 @@ impl Client {
         verb: &'static str,
         body: &Value,
         count: usize,
+        longer: Duration,
     ) -> Result<Vec<Answer>, Error> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let mut answers = self.inner.inbox.expect_answers(&id);
         // Texts, lists and truth values always have a JSON form.
         let body = serde_json::to_vec(body).unwrap_or_default();
         let question = Send::Question { verb, correlation_id: id.clone(), body };
+        let until = Instant::now() + self.answer_timeout() + longer;
         let asked = self.inner.sender.send(question).await;
         let collected = match asked {
-            Ok(()) => self.collect(&mut answers, count).await,
+            Ok(()) => self.collect(&mut answers, count, until).await,
             Err(_) => Err(Error::Refused(self.refused().unwrap_or_default())),
         };
         self.inner.inbox.forget_question(&id);
@@ -166,9 +228,9 @@ impl Client {
         &self,
         answers: &mut tokio::sync::mpsc::UnboundedReceiver<Answer>,
         count: usize,
+        until: Instant,
     ) -> Result<Vec<Answer>, Error> {
         let mut refused = self.inner.refused.clone();
-        let until = Instant::now() + self.answer_timeout();
         let mut collected: Vec<Answer> = Vec::with_capacity(count);
         while collected.len() < count {
             let answer = tokio::select! {

@@ -26,6 +26,7 @@ mod link;
 mod origin;
 mod recover;
 mod submission;
+mod wait;
 
 mod error;
 mod settings;
@@ -38,4 +39,5 @@ pub use recover::Recovered;
 pub use settings::{ClientSettings, Settings};
 pub use submission::Submission;
 
+pub use protocol::answer::Notifications;
 pub use protocol::{Answer, AnswerWord};

@@ -23,6 +23,12 @@ impl Digest {
         Self(hex(&hash.finalize()))
     }
 
+    /// Reads a digest that was written by [`Self::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        let valid = text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit());
+        valid.then(|| Self(text.to_owned()))
+    }
+
     /// 64 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -94,6 +94,30 @@ identifier!(
     |text| text.len() <= 64 && is_dotted_words(text)
 );
 
+impl JobId {
+    /// Reads an identifier that a record may have: a client's, or the one that a replay made from
+    /// it, e.g. `A-1001~2`. No client can submit under the latter.
+    ///
+    /// # Errors
+    /// [`InvalidId`] if it is neither.
+    pub fn parse_recorded(text: &str) -> Result<Self, InvalidId> {
+        let Some((base, number)) = text.split_once('~') else { return Self::parse(text) };
+        Self::parse(base)?;
+        match number.parse::<u32>() {
+            Ok(n) if n >= 2 && n.to_string() == number => Ok(Self(text.into())),
+            _ => Err(InvalidId { kind: "job id", rule: Self::RULE }),
+        }
+    }
+
+    /// The identifier of this job's replay: `A-1001~2` for `A-1001`, `A-1001~3` for that.
+    #[must_use]
+    pub fn replayed(&self) -> Self {
+        let (base, number) = self.0.split_once('~').unwrap_or((&self.0, "1"));
+        let next = number.parse::<u32>().unwrap_or(1).saturating_add(1);
+        Self(format!("{base}~{next}").into())
+    }
+}
+
 fn is_dotted_words(text: &[u8]) -> bool {
     text.split(|c| *c == b'.').all(|word| {
         !word.is_empty()
@@ -163,5 +187,12 @@ mod tests {
     #[test]
     fn the_tilde_is_left_to_replays() {
         assert!(JobId::parse("A-1001~2").is_err());
+        let first = JobId::parse("A-1001").unwrap();
+        assert_eq!(first.replayed().as_str(), "A-1001~2");
+        assert_eq!(first.replayed().replayed().as_str(), "A-1001~3");
+        assert_eq!(JobId::parse_recorded("A-1001~2"), Ok(first.replayed()));
+        for bad in ["~2", "A~1", "A~02", "A~", "A~2~3", "A~x"] {
+            assert!(JobId::parse_recorded(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -83,12 +83,18 @@ pub struct HistoryEntry {
 pub struct Notifications {
     /// The queue.
     pub to: String,
+    /// The changes that are pushed there, each word spelled out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
     /// The newest revision that the broker has confirmed into the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered_revision: Option<u64>,
     /// How many events could not be delivered.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub undeliverable: u64,
+    /// The oldest revision of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undeliverable_from: Option<u64>,
     /// Why the last one could not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -182,8 +188,16 @@ answer! {
     deadline: UnixMillis,
     /// When the scheduler will dispatch it.
     due_at: UnixMillis,
-    /// When its record will be retired.
+    /// When its record will be retired, or what is left of it will go.
     expires_at: UnixMillis,
+    /// When its record was retired.
+    retired_at: UnixMillis,
+    /// The final state that a retired job had.
+    outcome: String,
+    /// The job that this one repeats.
+    replay_of: String,
+    /// The job that repeats this one.
+    replayed_as: String,
     /// When the store was asked.
     as_of: UnixMillis,
     /// Whether an earlier submission of this id was accepted already.
@@ -198,6 +212,10 @@ answer! {
     history: Vec<HistoryEntry>,
     /// What has become of the events.
     notifications: Notifications,
+    /// The jobs of a list, newest first.
+    jobs: Vec<Answer>,
+    /// Where a list goes on; absent at its end.
+    next_page: String,
     /// A stretch of time that the store has lost and that could hold this id.
     lost_between: [UnixMillis; 2],
     /// The refusal's code.

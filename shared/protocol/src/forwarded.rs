@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::headers;
 use crate::properties::Properties;
-use crate::request::Verb;
+use crate::request::Ask;
 
 /// A question about an identifier of which no record was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +16,7 @@ pub struct Forwarded {
     /// The identifier.
     pub job_id: JobId,
     /// What is asked.
-    pub verb: Verb,
-    /// Whether the timeline is wanted too.
-    pub history: bool,
+    pub ask: Ask,
     /// The ticket that was given beside the identifier.
     pub ticket: Option<String>,
     /// Where the answer goes: checked when the question came in, and again before it is used.
@@ -29,9 +27,7 @@ pub struct Forwarded {
 
 #[derive(Serialize, Deserialize)]
 struct Body {
-    verb: Verb,
-    #[serde(default)]
-    history: bool,
+    ask: Ask,
     #[serde(default)]
     ticket: Option<String>,
 }
@@ -39,7 +35,7 @@ struct Body {
 impl Forwarded {
     /// The message to publish.
     pub fn message(&self) -> (Properties, Vec<u8>) {
-        let body = Body { verb: self.verb, history: self.history, ticket: self.ticket.clone() };
+        let body = Body { ask: self.ask.clone(), ticket: self.ticket.clone() };
         let mut properties = Properties {
             persistent: true,
             content_type: Some("application/json".to_owned()),
@@ -49,7 +45,7 @@ impl Forwarded {
             ..Properties::default()
         };
         properties.headers.push_text(headers::CLIENT, self.client.as_str());
-        // A struct of words and texts always has a JSON form.
+        // Words, texts and numbers always have a JSON form.
         (properties, serde_json::to_vec(&body).unwrap_or_default())
     }
 
@@ -58,9 +54,8 @@ impl Forwarded {
         let body: Body = serde_json::from_slice(body).ok()?;
         Some(Self {
             client: ClientName::parse(properties.headers.text(headers::CLIENT)?).ok()?,
-            job_id: JobId::parse(properties.message_id.as_deref()?).ok()?,
-            verb: body.verb,
-            history: body.history,
+            job_id: JobId::parse_recorded(properties.message_id.as_deref()?).ok()?,
+            ask: body.ask,
             ticket: body.ticket,
             reply_to: properties.reply_to.clone(),
             correlation_id: properties.correlation_id.clone(),

@@ -27,7 +27,7 @@ pub use forwarded::Forwarded;
 pub use properties::{HeaderValue, Headers, Properties};
 pub use refusal::{Code, Refusal};
 pub use reply_to::Destination;
-pub use request::{Rejected, Request, Subject, Verb};
+pub use request::{Ask, Rejected, Request, Subject, Verb, What};
 pub use submission::{Limits, Submission};
 pub use time::UnixMillis;
 pub use work::WorkMessage;

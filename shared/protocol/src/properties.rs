@@ -70,6 +70,9 @@ pub struct Properties {
     pub headers: Headers,
     /// Delivery mode 2: the broker writes the message to disk.
     pub persistent: bool,
+    /// The broker's priority, which RabbitMQ 4 honours in quorum queues. A submission must not set
+    /// it.
+    pub priority: Option<u8>,
     /// Echoed in every answer to this message.
     pub correlation_id: Option<String>,
     /// Where answers go.

@@ -70,15 +70,15 @@ codes! {
     /// The id was made unusable before the submission arrived.
     Voided = "voided", retryable: false,
         "This id will never be accepted; submit again under a new id if the job is still wanted.";
-    /// The id was a job's whose record has been retired.
+    /// The id was a job's whose record has been retired, or the submission is older than the horizon.
     Forgotten = "forgotten", retryable: false,
-        "The job was done once; submit under a new id if it is wanted again.";
+        "The job was, or may have been, done once; submit under a new id if it is wanted again.";
     /// The client has too much in the system.
     Quota = "quota", retryable: true,
         "Send again later.";
-    /// This client may not do that.
+    /// This client may not do that, or not where the job is now.
     NotPermitted = "not_permitted", retryable: false,
-        "Ask the operator for the right.";
+        "Do what the message says first, or ask the operator for the right.";
     /// A report without a valid token or outcome.
     BadReport = "bad_report", retryable: false,
         "Report with the token that the handler received when it handed over.";

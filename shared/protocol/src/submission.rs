@@ -87,6 +87,10 @@ impl Submission {
         if properties.expiration.is_some() {
             return Err(bad("expiration", "must not be set: a broker would drop the job unseen"));
         }
+        // RabbitMQ 4 would let a question pass it in the line, and `unknown` would be false.
+        if properties.priority.is_some() {
+            return Err(bad("priority", "must not be set; job-priority is what you mean"));
+        }
         if body.len() > limits.payload_bytes_max {
             return Err(Refusal::new(
                 Code::PayloadTooLarge,

@@ -92,6 +92,16 @@ pub struct WorkMessage {
     pub body: Vec<u8>,
 }
 
+/// What RabbitMQ 4 makes of a job's priority: from 4.0 on, 5 and more pass what has less, two to one;
+/// from 4.3 on, what has less than 4 waits for what has none. RabbitMQ 3 makes nothing of it.
+fn broker_priority(word: &str) -> Option<u8> {
+    match word {
+        "high" => Some(7),
+        "low" => Some(1),
+        _ => None,
+    }
+}
+
 /// A message on a work queue that this deployment did not dispatch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a work message of this deployment: {0}")]
@@ -107,6 +117,7 @@ impl WorkMessage {
             content_encoding: self.spec.content_encoding.clone(),
             message_id: Some(format!("{}/{}", self.ticket, self.dispatch)),
             kind: Some(self.job_type.as_str().to_owned()),
+            priority: self.spec.priority.as_deref().and_then(broker_priority),
             ..Properties::default()
         };
         let headers = &mut properties.headers;
@@ -152,7 +163,7 @@ impl WorkMessage {
         let message = Self {
             client: ClientName::parse(text(headers::CLIENT)?)
                 .map_err(|_| NotAWorkMessage("no client"))?,
-            job_id: JobId::parse(text(headers::JOB_ID)?)
+            job_id: JobId::parse_recorded(text(headers::JOB_ID)?)
                 .map_err(|_| NotAWorkMessage("no job id"))?,
             ticket,
             job_type: JobType::parse(properties.kind.as_deref().unwrap_or_default())

@@ -1,6 +1,6 @@
 //! The first record of a submission; refusals and voided identifiers.
 
-use job::{Digest, Event, JobType, QueueName, State, Ticket};
+use job::{Digest, Event, JobId, JobType, QueueName, State, Ticket};
 use protocol::work::Spec;
 use protocol::{Refusal, UnixMillis};
 use redis::Pipeline;
@@ -34,6 +34,19 @@ pub struct Accept {
     pub payload_bytes: usize,
     /// The dispatch number: 1, unless a record is rebuilt from a work message.
     pub dispatch: u64,
+    /// Whether it was sent before the horizon, so that its tombstone may be gone.
+    pub is_too_old: bool,
+    /// The job that this one repeats.
+    pub replay_of: Option<JobId>,
+}
+
+/// What the store is to hold to when it accepts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// A duplicate of a job that has been queued for so long is dispatched again.
+    pub duplicate_age_ms: u64,
+    /// Unfinished jobs that one client may have; 0 for any number. Counted in each slot.
+    pub unfinished_max: u64,
 }
 
 /// The first state of a job, with what it needs.
@@ -96,6 +109,10 @@ pub enum Accepted {
     Voided,
     /// The identifier was a job's, whose record has been retired.
     Forgotten,
+    /// Nothing is recorded, and something that is forgotten by now may have been.
+    TooOld,
+    /// The client has as many unfinished jobs as it may.
+    Quota,
 }
 
 impl Store {
@@ -111,7 +128,7 @@ impl Store {
     pub async fn accept(
         &self,
         submissions: &[Accept],
-        duplicate_age_ms: u64,
+        limits: Limits,
     ) -> Result<Vec<Accepted>, Error> {
         let mut pipeline = Pipeline::with_capacity(submissions.len());
         let mut states = Vec::with_capacity(submissions.len());
@@ -119,7 +136,7 @@ impl Store {
             let state = job::state::next(None, submission.first.event())
                 .map_err(|e| Error::Unexpected(e.to_string()))?;
             states.push(state);
-            self.accept_call(submission, state, duplicate_age_ms).add_to(&mut pipeline);
+            self.accept_call(submission, state, limits).add_to(&mut pipeline);
         }
         let answers = self.run(&pipeline).await?;
         answers
@@ -129,7 +146,7 @@ impl Store {
             .collect()
     }
 
-    fn accept_call(&self, submission: &Accept, state: State, duplicate_age_ms: u64) -> Call {
+    fn accept_call(&self, submission: &Accept, state: State, limits: Limits) -> Call {
         let keys = self.keys();
         let name = &submission.name;
         let slot = keys.slot(name);
@@ -137,9 +154,14 @@ impl Store {
         let common = self.change_keys(name);
         let ticket_key = keys.ticket(ticket);
         let set = keys.state(slot, state, &submission.job_type);
+        let lists = [keys.client_jobs(slot, &name.client), keys.unfinished(slot)];
+        let tags = submission.spec.tags.iter().map(|tag| keys.tag(slot, &name.client, tag));
+        let tags: Vec<String> = tags.collect();
         let mut all: Vec<&str> = common.iter().map(String::as_str).collect();
         all.push(&ticket_key);
+        all.extend(lists.iter().map(String::as_str));
         all.extend(set.as_deref());
+        all.extend(tags.iter().map(String::as_str));
         let timer = match &submission.first {
             First::Queued => None,
             First::Scheduled { at, .. } => Some(at.0),
@@ -152,16 +174,17 @@ impl Store {
             .arg(submission.first.event().as_str())
             .arg(state.as_str())
             .arg(u8::from(submission.redelivered))
-            .arg(duplicate_age_ms)
+            .arg(limits.duplicate_age_ms)
             .arg(State::Queued.as_str())
             .arg(timer.map_or_else(absent, |ms| ms.to_string()))
             .arg(submission.spec.deadline.map_or_else(absent, |t| t.0.to_string()))
             .arg(self.settings().outbox_per_client_max)
             .arg(self.epoch())
             .arg(submission.nonce.as_str())
-            .arg("client")
+            .arg(u8::from(set.is_some()))
+            .arg(limits.unfinished_max)
+            .arg(u8::from(submission.is_too_old))
             .arg(name.client.as_str())
-            .arg("job_id")
             .arg(name.job_id.as_str())
             .arg("ticket")
             .arg(ticket.to_string())
@@ -175,6 +198,9 @@ impl Store {
             .arg(submission.dispatch);
         for (field, value) in spec_fields(&submission.spec) {
             call = call.arg(field).arg(value);
+        }
+        if let Some(replayed) = &submission.replay_of {
+            call = call.arg("replay_of").arg(replayed.as_str());
         }
         match &submission.first {
             First::Queued => call,
@@ -196,11 +222,15 @@ impl Store {
     ///
     /// # Errors
     /// Nothing is known of any of them: call again with the same.
-    pub async fn refuse(&self, refused: &[(JobName, Refusal)]) -> Result<Vec<bool>, Error> {
+    pub async fn refuse(
+        &self,
+        refused: &[(JobName, Refusal)],
+        keep_ms: u64,
+    ) -> Result<Vec<bool>, Error> {
         let mut pipeline = Pipeline::with_capacity(refused.len());
         for (name, refusal) in refused {
             Call::new(&scripts::REFUSE, &[&self.keys().job(name)])
-                .arg(self.settings().refused_keep_ms)
+                .arg(keep_ms)
                 .arg("client")
                 .arg(name.client.as_str())
                 .arg("job_id")
@@ -215,15 +245,23 @@ impl Store {
         written.into_iter().map(|value| Ok(Reply::new(value)?.word() == "1")).collect()
     }
 
-    /// Makes an identifier unusable, unless it is a job's. Returns whether it is unusable now.
+    /// Makes an identifier unusable for so long (0: for ever), unless it is a job's; with
+    /// `though_refused`, also one whose submission was refused. Returns whether it is unusable now.
     ///
     /// # Errors
     /// It is not known whether it is: call again.
-    pub async fn void(&self, name: &JobName) -> Result<bool, Error> {
+    pub async fn void(
+        &self,
+        name: &JobName,
+        keep_ms: u64,
+        though_refused: bool,
+    ) -> Result<bool, Error> {
         let mut pipeline = Pipeline::new();
         Call::new(&scripts::VOID, &[&self.keys().job(name)])
             .arg(name.client.as_str())
             .arg(name.job_id.as_str())
+            .arg(keep_ms)
+            .arg(u8::from(though_refused))
             .add_to(&mut pipeline);
         let answer = self.run(&pipeline).await?.pop().unwrap_or_default();
         Ok(Reply::new(answer)?.word() == "voided")
@@ -238,6 +276,8 @@ fn accepted(reply: &Reply, state: State) -> Result<Accepted, Error> {
         "conflict" => Accepted::Conflict { digest: reply.text(1).to_owned() },
         "voided" => Accepted::Voided,
         "forgotten" => Accepted::Forgotten,
+        "too_old" => Accepted::TooOld,
+        "quota" => Accepted::Quota,
         other => return Err(Error::unexpected(other)),
     })
 }

@@ -36,6 +36,29 @@ pub enum Unless {
     Leased,
 }
 
+/// The right to change a job.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Right {
+    /// The server's own: whatever runs.
+    #[default]
+    Server,
+    /// That of a run: its fence.
+    Fence(String),
+    /// That of whoever was given the report token of the last run: the token's hash.
+    Report(String),
+}
+
+impl Right {
+    /// The field that holds it, and what must stand there (empty: anything).
+    pub(crate) fn field(&self) -> (&'static str, &str) {
+        match self {
+            Self::Server => ("fence", ""),
+            Self::Fence(fence) => ("fence", fence),
+            Self::Report(hash) => ("report_hash", hash),
+        }
+    }
+}
+
 /// One event, and what is to be written with it.
 #[derive(Debug, Clone)]
 pub struct Change {
@@ -45,8 +68,8 @@ pub struct Change {
     pub job_type: JobType,
     /// What happened.
     pub event: Event,
-    /// Only if the run that says so still holds the right to.
-    pub fence: Option<String>,
+    /// Only if whoever says so still holds the right to.
+    pub right: Right,
     /// Only if this is still the dispatch number.
     pub dispatch: Option<u64>,
     /// Leave this state out, though the table allows the step from it.
@@ -72,7 +95,7 @@ impl Change {
             name,
             job_type,
             event,
-            fence: None,
+            right: Right::Server,
             dispatch: None,
             except_from: None,
             unless: Unless::Nothing,
@@ -160,7 +183,16 @@ impl Store {
             .filter(|(from, _)| Some(*from) != change.except_from)
             .map(|(from, to)| (from, to, index_of(from), index_of(to)))
             .collect();
-        let all: Vec<&str> = common.iter().chain(&sets).map(String::as_str).collect();
+        let keys = self.keys();
+        let at_the_end = [
+            keys.retire(slot),
+            keys.retention(slot),
+            keys.unfinished(slot),
+            keys.recent(slot, &change.job_type),
+        ];
+        let all: Vec<&str> =
+            common.iter().chain(&at_the_end).chain(&sets).map(String::as_str).collect();
+        let (right, holder) = change.right.field();
         let word = match change.event {
             Event::Staged => Subscription::STAGE,
             Event::Progressed => Subscription::PROGRESS,
@@ -176,7 +208,7 @@ impl Store {
             .arg(change.name.member())
             .arg(change.event.as_str())
             .arg(word)
-            .arg(change.fence.as_deref().unwrap_or_default())
+            .arg(holder)
             .arg(change.dispatch.map_or_else(String::new, |number| number.to_string()))
             .arg(timer)
             .arg(one_line(&change.detail))
@@ -188,6 +220,7 @@ impl Store {
                 Unless::CancelAsked => "cancel",
                 Unless::Leased => "lease",
             })
+            .arg(right)
             .arg(steps.len());
         for (from, to, leaves, enters) in steps {
             call = call

@@ -1,7 +1,7 @@
 //! One connection that is made anew when it fails. Not redis-rs's connection manager: it reconnects
 //! without telling, and keeps a connection whose peer hangs or was demoted.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
 use job::TicketKey;
@@ -18,16 +18,18 @@ use crate::{Error, Keys, Settings};
 /// A handle on the store; clones share one connection.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     settings: Settings,
     keys: Keys,
     client: Client,
     current: Mutex<Current>,
     deployment: RwLock<Deployment>,
     ticket_key: TicketKey,
+    /// Written on every new connection: a store that comes back empty must not keep jobs for ever.
+    pub(crate) retention: OnceLock<Pipeline>,
 }
 
 /// The connection in use, and how many there were before it.
@@ -62,6 +64,7 @@ impl Store {
             current: Mutex::new(Current { connection: Some(connection), generation: 1 }),
             ticket_key: TicketKey::new(&deployment.secret),
             deployment: RwLock::new(deployment),
+            retention: OnceLock::new(),
             settings,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -116,6 +119,9 @@ impl Store {
         let known = self.deployment();
         let deployment = opening::open(&mut connection, &self.inner.settings, Some(&known)).await?;
         scripts::load(&mut connection).await?;
+        if let Some(retention) = self.inner.retention.get() {
+            connection.send_packed_commands(retention, 0, retention.len()).await?;
+        }
         tracing::info!(redis.epoch = deployment.epoch, "connected to Redis again");
         *self.inner.deployment.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
             deployment;

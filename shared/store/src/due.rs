@@ -15,13 +15,26 @@ impl Store {
     /// # Errors
     /// Nothing is known; ask again.
     pub async fn due(&self, slot: u16, most: usize) -> Result<(UnixMillis, Vec<JobName>), Error> {
+        self.timers(&self.keys().due(slot), most).await
+    }
+
+    async fn timers(&self, key: &str, most: usize) -> Result<(UnixMillis, Vec<JobName>), Error> {
         let mut pipeline = Pipeline::new();
-        Call::new(&scripts::DUE, &[&self.keys().due(slot)]).arg(most).add_to(&mut pipeline);
+        Call::new(&scripts::DUE, &[key]).arg(most).add_to(&mut pipeline);
         let mut texts =
             Reply::new(self.run(&pipeline).await?.pop().unwrap_or_default())?.into_texts();
         let at = texts.next().unwrap_or_default();
         let at = UnixMillis(at.parse().map_err(|_| Error::unexpected(at))?);
         Ok((at, texts.filter_map(|member| JobName::from_member(&member)).collect()))
+    }
+
+    /// The members of a sorted set of times that have passed, oldest first.
+    pub(crate) async fn members_until_now(
+        &self,
+        key: &str,
+        most: usize,
+    ) -> Result<Vec<JobName>, Error> {
+        Ok(self.timers(key, most).await?.1)
     }
 
     /// Gives a queued job its next dispatch number and looks at it again later. `payload` is kept

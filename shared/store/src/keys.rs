@@ -9,6 +9,13 @@
 //! | `<prefix>:{<slot>}:due` | sorted set | timers, by ms since 1970 |
 //! | `<prefix>:{<slot>}:<state>` | sorted set | jobs in a state, by when they entered it |
 //! | `<prefix>:{<slot>}:parked:<type>` | sorted set | parked jobs of one type |
+//! | `<prefix>:{<slot>}:client:<client>` | sorted set | a client's jobs, by when they were accepted |
+//! | `<prefix>:{<slot>}:tag:<client>:<tag>` | sorted set | those with a tag |
+//! | `<prefix>:{<slot>}:recent:<type>` | list | the last finished jobs of a type |
+//! | `<prefix>:{<slot>}:unfinished` | hash | how many jobs are not finished, by client |
+//! | `<prefix>:{<slot>}:retire` | sorted set | finished jobs, by when their record is retired |
+//! | `<prefix>:{<slot>}:retention` | hash | for how long finished jobs are kept, by outcome |
+//! | `<prefix>:{<slot>}:waits` | sorted set | jobs that somebody waits for, by the first time limit |
 //! | `<prefix>:{<slot>}:outbox` | stream | messages still to be delivered |
 //! | `<prefix>:{<slot>}:outbox:later` | sorted set | those that are tried again later |
 //! | `<prefix>:{<slot>}:outbox:waiting` | hash | how many wait, by client |
@@ -36,7 +43,10 @@ impl JobName {
     /// Reads a member back.
     pub fn from_member(member: &str) -> Option<Self> {
         let (client, job_id) = member.split_once(':')?;
-        Some(Self { client: ClientName::parse(client).ok()?, job_id: JobId::parse(job_id).ok()? })
+        Some(Self {
+            client: ClientName::parse(client).ok()?,
+            job_id: JobId::parse_recorded(job_id).ok()?,
+        })
     }
 }
 
@@ -96,6 +106,41 @@ impl Keys {
     /// The parked jobs of a type.
     pub fn parked(&self, slot: u16, job_type: &str) -> String {
         format!("{}:{{{slot}}}:{}:{job_type}", self.prefix, State::Parked)
+    }
+
+    /// A client's jobs.
+    pub fn client_jobs(&self, slot: u16, client: &ClientName) -> String {
+        format!("{}:{{{slot}}}:client:{client}", self.prefix)
+    }
+
+    /// A client's jobs with a tag.
+    pub fn tag(&self, slot: u16, client: &ClientName, tag: &str) -> String {
+        format!("{}:{{{slot}}}:tag:{client}:{tag}", self.prefix)
+    }
+
+    /// The last finished jobs of a type.
+    pub fn recent(&self, slot: u16, job_type: &JobType) -> String {
+        format!("{}:{{{slot}}}:recent:{job_type}", self.prefix)
+    }
+
+    /// How many jobs are not finished, by client.
+    pub fn unfinished(&self, slot: u16) -> String {
+        format!("{}:{{{slot}}}:unfinished", self.prefix)
+    }
+
+    /// When records are retired.
+    pub fn retire(&self, slot: u16) -> String {
+        format!("{}:{{{slot}}}:retire", self.prefix)
+    }
+
+    /// For how long finished jobs are kept.
+    pub fn retention(&self, slot: u16) -> String {
+        format!("{}:{{{slot}}}:retention", self.prefix)
+    }
+
+    /// Jobs that somebody waits for.
+    pub fn waits(&self, slot: u16) -> String {
+        format!("{}:{{{slot}}}:waits", self.prefix)
     }
 
     /// Messages still to be delivered.

@@ -2,8 +2,8 @@
 //!
 //! In reading order: the keys ([`keys`]), what stands in a record ([`record`]), the connection and
 //! what is checked on it ([`connection`], [`opening`]), the scripts ([`scripts`]), and then what
-//! can be done with a job: [`accept`], [`change`], [`claim`], [`report`], [`read`],
-//! [`due`], [`outbox`], [`types`].
+//! can be done with a job: [`accept`], [`change`], [`claim`], [`report`], [`read`], [`list`],
+//! [`subscribe`], [`wait`], [`due`], [`outbox`], [`retire`], [`replay`], [`types`].
 //!
 //! # What is authoritative
 //! Redis is, for the state of a job; its clock is, for leases and due times. Every change of a job
@@ -27,10 +27,15 @@ pub mod accept;
 pub mod change;
 pub mod claim;
 pub mod due;
+pub mod list;
 pub mod outbox;
 pub mod read;
+pub mod replay;
 pub mod report;
+pub mod retire;
+pub mod subscribe;
 pub mod types;
+pub mod wait;
 
 mod error;
 mod reply;
@@ -41,4 +46,5 @@ pub use error::Error;
 pub use keys::{JobName, Keys};
 pub use opening::Durability;
 pub use record::{Record, RecordKind};
+pub use retire::{Retention, Retired};
 pub use settings::Settings;

@@ -121,6 +121,8 @@ fields! {
     delivered_revision,
     /// Events that could not be delivered.
     undeliverable,
+    /// The oldest revision of these.
+    undeliverable_from,
     /// Why.
     undeliverable_reason,
     /// The first change that was joined into a gap.
@@ -163,6 +165,20 @@ fields! {
     started_at,
     /// When it reached its final state.
     finished_at,
+    /// When the record is retired, or what is left of it goes.
+    expires_at,
+    /// Hash of the report token of the last run that asked for one.
+    report_hash,
+    /// Those who wait for a change, JSON.
+    waits,
+    /// The job that this one repeats.
+    replay_of,
+    /// The job that repeats this one.
+    replayed_as,
+    /// The final state that a retired job had.
+    outcome,
+    /// When its record was retired.
+    retired_at,
     /// When a refused submission was refused.
     refused_at,
     /// When an identifier was voided.
@@ -224,7 +240,7 @@ impl Record {
     pub fn name(&self) -> Option<JobName> {
         Some(JobName {
             client: ClientName::parse(self.client.as_deref()?).ok()?,
-            job_id: JobId::parse(self.job_id.as_deref()?).ok()?,
+            job_id: JobId::parse_recorded(self.job_id.as_deref()?).ok()?,
         })
     }
 

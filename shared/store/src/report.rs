@@ -1,9 +1,10 @@
-//! What a run says of itself while it lasts: the state stays, the revision grows.
+//! What a run, or the outside world after it, says of a job while it lasts: the state stays, the
+//! revision grows.
 
-use job::{Event, Subscription};
+use job::{Event, State, Subscription};
 use redis::Pipeline;
 
-use crate::change::one_line;
+use crate::change::{Right, one_line};
 use crate::keys::JobName;
 use crate::reply::Reply;
 use crate::scripts::{self, Call};
@@ -26,31 +27,53 @@ pub enum Reported {
         /// Whether a client has asked the job to stop.
         cancel_requested: bool,
     },
-    /// Another attempt has the right now, or the job is done.
+    /// Another attempt has the right now.
     Lost,
+    /// The job is in a state in which nothing is reported.
+    NotNow,
 }
 
 impl Store {
-    /// Writes a report of a run.
+    /// Stores the hash of a run's report token. Whether the run still has the right to.
+    ///
+    /// # Errors
+    /// It is not known whether it is stored: call again.
+    pub async fn mint(&self, name: &JobName, fence: &str, hash: &str) -> Result<bool, Error> {
+        let mut pipeline = Pipeline::new();
+        Call::new(&scripts::MINT, &[&self.keys().job(name)])
+            .arg(fence)
+            .arg(hash)
+            .add_to(&mut pipeline);
+        let answer = self.run(&pipeline).await?.pop().unwrap_or_default();
+        Ok(Reply::new(answer)?.word() == "1")
+    }
+
+    /// Writes a report of a run, or of whoever has its token.
     ///
     /// # Errors
     /// It is not known whether it is written: call again.
     pub async fn report(
         &self,
         name: &JobName,
-        fence: &str,
+        right: &Right,
         report: &Report,
     ) -> Result<Reported, Error> {
         let keys = self.change_keys(name);
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let call = Call::new(&scripts::REPORT, &keys).arg(fence);
+        let (field, holder) = right.field();
+        let call = Call::new(&scripts::REPORT, &keys).arg(holder);
         let outbox_max = self.settings().outbox_per_client_max;
         let epoch = self.epoch();
         let event = match report {
             Report::Stage(_) => Event::Staged,
             Report::Progress(..) => Event::Progressed,
         };
-        let allowed: Vec<&str> = job::state::steps(event).map(|(from, _)| from.as_str()).collect();
+        // A run reports while it runs, whoever it has handed over to afterwards.
+        let from_outside = matches!(right, Right::Report(_));
+        let allowed: Vec<&str> = job::state::steps(event)
+            .filter(|(from, _)| (*from == State::HandedOver) == from_outside)
+            .map(|(from, _)| from.as_str())
+            .collect();
         let allowed = allowed.join(",");
         let call = match report {
             Report::Stage(stage) => call
@@ -61,6 +84,7 @@ impl Store {
                 .arg("")
                 .arg(epoch)
                 .arg(allowed)
+                .arg(field)
                 .arg("stage")
                 .arg(stage.as_str()),
             Report::Progress(percent, note) => call
@@ -71,6 +95,7 @@ impl Store {
                 .arg("1")
                 .arg(epoch)
                 .arg(allowed)
+                .arg(field)
                 .arg("progress")
                 .arg(percent)
                 .arg("progress_note")
@@ -84,6 +109,7 @@ impl Store {
                 Ok(Reported::Held { cancel_requested: reply.optional(1).is_some() })
             }
             "stale" | "none" => Ok(Reported::Lost),
+            "not_now" => Ok(Reported::NotNow),
             other => Err(Error::unexpected(other)),
         }
     }

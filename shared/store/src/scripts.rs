@@ -47,6 +47,14 @@ scripts! {
     UNTIMED = "lua/untimed.lua";
     REFUSE = "lua/refuse.lua";
     VOID = "lua/void.lua";
+    RETIRE = "lua/retire.lua";
+    WAIT = "lua/wait.lua";
+    WAITS_OVER = "lua/waits_over.lua" with "lua/change.lua";
+    SUBSCRIBE = "lua/subscribe.lua" with "lua/change.lua";
+    MINT = "lua/mint.lua";
+    LIST = "lua/list.lua";
+    RETENTION = "lua/retention.lua";
+    LINK = "lua/link.lua";
     POST = "lua/post.lua";
     DELIVERED = "lua/delivered.lua";
     PUT_OFF = "lua/put_off.lua";

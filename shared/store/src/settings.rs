@@ -18,8 +18,6 @@ pub struct Settings {
     pub response_timeout_ms: u64,
     /// Events of one client that may wait for delivery before changes are joined into gaps.
     pub outbox_per_client_max: u64,
-    /// How long the record of a refused submission is kept.
-    pub refused_keep_ms: u64,
     /// The secret that tickets are derived from; made at first use and kept in the store if absent.
     #[serde(default)]
     pub secret: Option<String>,

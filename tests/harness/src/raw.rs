@@ -175,6 +175,15 @@ impl Inbox {
         self.next_where(|delivery| delivery.properties.kind.as_deref() == Some(kind)).await
     }
 
+    /// The next message of any of these kinds.
+    ///
+    /// # Errors
+    /// None came in time.
+    pub async fn next_of_any(&mut self, kinds: &[&str]) -> anyhow::Result<Message> {
+        let is_wanted = |kind: &String| kinds.contains(&kind.as_str());
+        self.next_where(|delivery| delivery.properties.kind.as_ref().is_some_and(is_wanted)).await
+    }
+
     async fn next_where(&mut self, wanted: impl Fn(&Delivery) -> bool) -> anyhow::Result<Message> {
         loop {
             if let Some(place) = self.received.iter().position(&wanted) {

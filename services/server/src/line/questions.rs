@@ -1,12 +1,12 @@
 //! Questions that joined the line: answered when nothing stands in front of them.
 
 use protocol::reply_to::Purpose;
-use protocol::{Answer, AnswerWord, Code, Destination, Forwarded, Kind, Refusal, UnixMillis, Verb};
+use protocol::{Answer, AnswerWord, Ask, Code, Destination, Forwarded, Kind, Refusal};
 use store::{JobName, Record, RecordKind};
 
 use super::{Decision, Item, ToClient};
 use crate::answers;
-use crate::cancel::cancel;
+use crate::asked::{Asked, Done};
 use crate::links::Links;
 
 pub(super) fn name(question: &Forwarded) -> JobName {
@@ -38,40 +38,65 @@ impl Links {
                 decisions.push(Decision { answer, ..Decision::default() });
                 continue;
             }
-            let (as_of, mut records) = self.store.read(std::slice::from_ref(&name)).await?;
-            let mut record = records.pop().flatten();
-            if question.verb == Verb::Cancel && is_a_job(record.as_ref()) {
-                record = cancel(&self.store, &name).await?;
-            } else if question.verb == Verb::Cancel
-                && record.as_ref().is_none_or(|r| r.kind() == Some(RecordKind::Refused))
-            {
-                self.store.void(&name).await?;
-                record = self.store.read_one(&name).await?;
-            }
-            let (kind, answer) = match &record {
-                Some(record) => self.found_in_line(question, record, as_of).await?,
-                None => {
-                    let word = AnswerWord::Unknown;
-                    (Kind::Status, answers::negative(&self.store, &name, word, as_of))
-                }
+            let answer = match self.answer_question(question, &name).await? {
+                Done::Answered(kind, answer) => reply(question, kind, *answer),
+                Done::Later | Done::Missing => None,
             };
-            decisions
-                .push(Decision { answer: reply(question, kind, answer), ..Decision::default() });
+            decisions.push(Decision { answer, ..Decision::default() });
         }
         Ok(decisions)
     }
 
-    async fn found_in_line(
+    /// Nothing stands in front of it: what is not there now was not submitted before it.
+    async fn answer_question(
         &self,
         question: &Forwarded,
-        record: &Record,
-        as_of: UnixMillis,
-    ) -> Result<(Kind, Answer), store::Error> {
-        let history = match (question.history, is_a_job(Some(record))) {
-            (true, true) => Some(self.store.history(&name(question)).await?),
-            _ => None,
+        name: &JobName,
+    ) -> Result<Done, store::Error> {
+        let to = question.reply_to.as_deref();
+        let to = to.map(|to| Destination::check(Some(&question.client), to, Purpose::Answer));
+        let to = to.and_then(Result::ok);
+        let asked = Asked {
+            ask: &question.ask,
+            name,
+            reply_to: to.as_ref(),
+            correlation_id: question.correlation_id.as_deref(),
+            horizon_ms: self.settings.horizon_ms,
         };
-        Ok(answers::found(record, as_of, history))
+        let (as_of, mut records) = self.store.read(std::slice::from_ref(name)).await?;
+        let mut record = records.pop().flatten();
+        if self.voids(&question.ask, name, record.as_ref()).await? {
+            record = self.store.read_one(name).await?;
+        }
+        if let Some(record) = record {
+            let done = asked.carry_out(&self.store, record, as_of).await?;
+            if !matches!(done, Done::Missing) {
+                return Ok(done);
+            }
+        }
+        let answer = answers::negative(&self.store, name, AnswerWord::Unknown, as_of);
+        Ok(Done::Answered(Kind::Status, Box::new(answer)))
+    }
+
+    /// Makes the identifier unusable where the question asks for that and nothing is recorded. A
+    /// cancellation means a refused submission too, which might come again, corrected.
+    async fn voids(
+        &self,
+        ask: &Ask,
+        name: &JobName,
+        record: Option<&Record>,
+    ) -> Result<bool, store::Error> {
+        let refused = record.and_then(Record::kind) == Some(RecordKind::Refused);
+        let voids = match ask {
+            Ask::Cancel => record.is_none() || refused,
+            Ask::Status(status) => status.void_if_unknown && record.is_none(),
+            Ask::Subscribe(_) | Ask::Erase => false,
+        };
+        if voids {
+            let keep_ms = self.settings.keep_voided_ms;
+            self.store.void(name, keep_ms, *ask == Ask::Cancel).await?;
+        }
+        Ok(voids)
     }
 }
 
@@ -82,8 +107,4 @@ pub(crate) fn mismatch(job_id: &job::JobId) -> Answer {
         job_id: Some(job_id.as_str().to_owned()),
         ..Answer::refused(&Refusal::new(Code::IdMismatch, message))
     }
-}
-
-fn is_a_job(record: Option<&Record>) -> bool {
-    record.and_then(Record::kind) == Some(RecordKind::Job)
 }

@@ -34,11 +34,17 @@ impl Links {
                 _ => None,
             })
             .collect();
-        let mut recorded = self.store.refuse(&refused).await?.into_iter();
+        let mut recorded =
+            self.store.refuse(&refused, self.settings.keep_refused_ms).await?.into_iter();
         self.served.look_again(&self.store, submissions.iter().map(|(s, ..)| &s.job_type)).await?;
         let accepts: Vec<Accept> =
             submissions.iter().map(|(s, nonce, again)| self.accept(s, nonce, *again)).collect();
-        let accepted = self.store.accept(&accepts, self.settings.duplicate_redispatch_ms).await?;
+        let limits = store::accept::Limits {
+            duplicate_age_ms: self.settings.duplicate_redispatch_ms,
+            unfinished_max: self.settings.unfinished_per_client_max,
+        };
+        let accepted = self.store.accept(&accepts, limits).await?;
+        self.record_turned_down(&accepts, &accepted).await?;
         let known = self.records_of_known(&accepts, &accepted).await?;
 
         let mut accepted = accepts.into_iter().zip(accepted).zip(known);
@@ -90,7 +96,27 @@ impl Links {
             redelivered,
             payload_bytes: submission.body.len(),
             dispatch: 1,
+            is_too_old: submission.spec.timestamp.is_some_and(|sent| {
+                let horizon_s = self.settings.horizon_ms / 1000;
+                sent.saturating_add(horizon_s) < UnixMillis::now().0.unsigned_abs() / 1000
+            }),
+            replay_of: None,
         }
+    }
+
+    /// What the store turns down leaves a record of the refusal, as what the protocol turns down
+    /// does: it was confirmed, so it is not unknown.
+    async fn record_turned_down(
+        &self,
+        accepts: &[Accept],
+        accepted: &[Accepted],
+    ) -> Result<(), store::Error> {
+        let refused: Vec<(JobName, Refusal)> = accepts
+            .iter()
+            .zip(accepted)
+            .filter_map(|(accept, outcome)| Some((accept.name.clone(), turned_down(outcome)?)))
+            .collect();
+        self.store.refuse(&refused, self.settings.keep_refused_ms).await.map(drop)
     }
 
     /// The present records of submissions that were recorded before.
@@ -149,6 +175,11 @@ impl Links {
             Accepted::Forgotten => {
                 let message = "the id was a job whose record has been retired";
                 (Kind::Refusal, refusal(&accept.name, Code::Forgotten, message), None)
+            }
+            Accepted::TooOld | Accepted::Quota => {
+                let answer =
+                    turned_down(&outcome).map(|r| refusal(&accept.name, r.code, &r.message));
+                (Kind::Refusal, answer.unwrap_or_else(|| Answer::new(AnswerWord::Refused)), None)
             }
         };
         let receipt_of = (kind == Kind::Receipt).then(|| accept.name.clone());
@@ -228,6 +259,20 @@ impl Links {
             ..Answer::new(AnswerWord::Found)
         }
     }
+}
+
+/// Why the store takes a submission not, though nothing is recorded under its identifier.
+fn turned_down(outcome: &Accepted) -> Option<Refusal> {
+    let (code, message) = match outcome {
+        Accepted::TooOld => {
+            let message = "the timestamp is older than the horizon, so this id may have been a job's \
+                           that is forgotten by now";
+            (Code::Forgotten, message)
+        }
+        Accepted::Quota => (Code::Quota, "this client has as many unfinished jobs as it may have"),
+        _ => return None,
+    };
+    Some(Refusal::new(code, message))
 }
 
 /// A refusal that names its client and its job leaves a record, so that a question about the id is

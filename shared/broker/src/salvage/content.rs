@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
             to.persistent = self.byte()? == 2;
         }
         if flags & (1 << 11) != 0 {
-            let _priority = self.byte()?;
+            to.priority = Some(self.byte()?);
         }
         text(self, 10, &mut to.correlation_id)?;
         text(self, 9, &mut to.reply_to)?;

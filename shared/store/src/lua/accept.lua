@@ -1,23 +1,26 @@
 -- Records a submission, or says what is recorded under its identifier already.
--- KEYS  1-5 as in change.lua   6 the ticket's key   7 the set of the first state (may be absent)
+-- KEYS  1-5 as in change.lua   6 the ticket's key   7 the client's jobs   8 unfinished jobs, by
+--       client   9… the set of the first state, if it has one, then the sets of the tags
 -- ARGV  1 member of sets   2 digest   3 event   4 first state   5 '1' if redelivered
 --       6 age in ms after which a duplicate is dispatched again   7 the word of a queued job
 --       8 timer ('' none, absolute ms)   9 deadline ('' none)   10 outbox bound   11 epoch
---       12 nonce of this delivery   13… field, value, …
+--       12 nonce of this delivery   13 '1' if the first state has a set
+--       14 unfinished jobs that the client may have (0 any number)   15 '1' if it is older than the
+--       horizon   16 client   17 job id   18… field, value, …
 -- Returns  accepted at | redispatch number | duplicate | conflict digest | voided | forgotten
--- Atomic because record, ticket, timeline and event are one fact.
--- Bounded by the number of fields.
+--          | quota | too_old
+-- Atomic because record, ticket, lists, timeline and event are one fact.
+-- Bounded by the number of fields and tags.
 local seen = redis.call('HMGET', KEYS[1], 'record', 'digest', 'state', 'attempt', 'dispatch',
   'dispatched_at', 'epoch', 'accepted_at', 'fence')
 local record = seen[1]
-if record == 'refused' then
-  redis.call('DEL', KEYS[1])
-  record = false
-end
 if record == 'voided' then return { 'voided' } end
-if record == 'retired' then return { 'forgotten' } end
+if record == 'retired' then
+  if seen[2] ~= ARGV[2] then return { 'conflict', seen[2] } end
+  return { 'forgotten' }
+end
 local at = now_ms()
-if record then
+if record == 'job' then
   if seen[2] ~= ARGV[2] then return { 'conflict', seen[2] } end
   -- This very call again: its first answer was lost on the way.
   if seen[9] == '0-' .. ARGV[12] and seen[3] == ARGV[4] then return { 'accepted', seen[8] } end
@@ -30,11 +33,25 @@ if record then
   end
   return { 'duplicate' }
 end
+-- Its tombstone may be gone: it must not run a second time.
+if ARGV[15] == '1' then return { 'too_old' } end
+local most = tonumber(ARGV[14])
+if most > 0 and tonumber(redis.call('HGET', KEYS[8], ARGV[16]) or 0) >= most then
+  return { 'quota' }
+end
+if record then redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], 'record', 'job', 'state', ARGV[4], 'revision', 1, 'attempt', 0,
   'epoch', ARGV[11], 'digest', ARGV[2], 'accepted_at', at, 'changed_at', at,
-  'fence', '0-' .. ARGV[12], unpack(ARGV, 13))
+  'fence', '0-' .. ARGV[12], 'client', ARGV[16], 'job_id', ARGV[17], unpack(ARGV, 18))
 redis.call('SET', KEYS[6], ARGV[1])
-if KEYS[7] then redis.call('ZADD', KEYS[7], at, ARGV[1]) end
+redis.call('ZADD', KEYS[7], at, ARGV[17])
+redis.call('HINCRBY', KEYS[8], ARGV[16], 1)
+local first_tag = 9
+if ARGV[13] == '1' then
+  redis.call('ZADD', KEYS[9], at, ARGV[1])
+  first_tag = 10
+end
+for n = first_tag, #KEYS do redis.call('ZADD', KEYS[n], at, ARGV[17]) end
 local due, deadline = tonumber(ARGV[8]), tonumber(ARGV[9])
 if due or deadline then
   if deadline and (not due or deadline < due) then due = deadline end

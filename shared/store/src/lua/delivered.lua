@@ -8,11 +8,14 @@ if redis.call('XDEL', KEYS[1], ARGV[2]) == 0 then return 0 end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 if redis.call('HINCRBY', KEYS[2], ARGV[3], -1) <= 0 then redis.call('HDEL', KEYS[2], ARGV[3]) end
 if ARGV[4] ~= '' then redis.call('ZREM', KEYS[3], ARGV[4]) end
-local seen = redis.call('HMGET', KEYS[4], 'record', 'delivered_revision')
+local seen = redis.call('HMGET', KEYS[4], 'record', 'delivered_revision', 'undeliverable_from')
 if seen[1] ~= 'job' then return 1 end
 if ARGV[7] ~= '' then
   redis.call('HINCRBY', KEYS[4], 'undeliverable', 1)
   redis.call('HSET', KEYS[4], 'undeliverable_reason', ARGV[7])
+  if ARGV[5] == '1' and tonumber(ARGV[6]) < tonumber(seen[3] or math.huge) then
+    redis.call('HSET', KEYS[4], 'undeliverable_from', ARGV[6])
+  end
 elseif ARGV[5] == '1' and tonumber(ARGV[6]) > tonumber(seen[2] or 0) then
   redis.call('HSET', KEYS[4], 'delivered_revision', ARGV[6])
 end

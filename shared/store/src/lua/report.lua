@@ -1,27 +1,30 @@
 -- A stage or progress of a run: the state stays, the revision grows, unless nothing is new.
 -- KEYS  1-5 as in change.lua
--- ARGV  1 fence   2 event   3 word of the subscription   4 detail   5 outbox bound
+-- ARGV  1 right, the value of the field that ARGV 9 names   2 event   3 word of the subscription   4 detail   5 outbox bound
 --       6 '1' if it joins an equal event before it   7 epoch
---       8 the states in which it may be said, joined by commas   9… field, value, … ('' deletes the
---       field)
--- Returns  applied cancel_requested revision | same cancel_requested revision | stale state | none
+--       8 the states in which it may be said, joined by commas
+--       9 the field that holds the right: the fence, or the hash of the report token
+--       10… field, value, … ('' deletes the field)
+-- Returns  applied cancel_requested revision | same cancel_requested revision | stale state | not_now state
+--          | none
 -- Atomic because fence, fields, timeline and event are one fact.
 -- Bounded by the number of fields.
-local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'revision', 'fence', 'attempt',
+local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'revision', ARGV[9], 'attempt',
   'cancel_requested')
 if seen[1] ~= 'job' then return { 'none' } end
-if seen[4] ~= ARGV[1] or not string.find(',' .. ARGV[8] .. ',', ',' .. seen[2] .. ',', 1, true) then
-  return { 'stale', seen[2] }
+if seen[4] ~= ARGV[1] then return { 'stale', seen[2] } end
+if not string.find(',' .. ARGV[8] .. ',', ',' .. seen[2] .. ',', 1, true) then
+  return { 'not_now', seen[2] }
 end
 local changed = false
-for n = 9, #ARGV, 2 do
+for n = 10, #ARGV, 2 do
   if (redis.call('HGET', KEYS[1], ARGV[n]) or '') ~= ARGV[n + 1] then changed = true end
 end
 if not changed then return { 'same', seen[6] or '', seen[3] } end
 local at = now_ms()
 local revision = tonumber(seen[3]) + 1
 redis.call('HSET', KEYS[1], 'revision', revision, 'changed_at', at, 'epoch', ARGV[7])
-for n = 9, #ARGV, 2 do
+for n = 10, #ARGV, 2 do
   if ARGV[n + 1] == '' then
     redis.call('HDEL', KEYS[1], ARGV[n])
   else

@@ -1,21 +1,26 @@
 -- Applies one event to a job: a compare-and-set over the steps that the table in Rust allows.
--- KEYS  1-5 as in change.lua   6… the sets that the steps name
+-- KEYS  1-5 as in change.lua   6 when records are retired   7 how long they are kept
+--       8 unfinished jobs, by client   9 the finished jobs of the type   10… the sets that the steps
+--       name
 -- ARGV  1 member of sets   2 event   3 word of the subscription ('' the new state)
---       4 fence ('' any)   5 dispatch number ('' any)   6 timer ('' none, '+ms' from now, ms,
+--       4 right ('' any), the value of the field that ARGV 12 names   5 dispatch number ('' any)   6 timer ('' none, '+ms' from now, ms,
 --       'detached': now if the run no longer depends on a message)
 --       7 detail for the timeline   8 outbox bound   9 '1' if a new dispatch number is due
 --       10 '1' if the event joins an equal one before it in the timeline
 --       11 'cancel' if it gives way to a cancellation that was asked for, 'lease' if it holds only
 --       once the lease has ended, '' otherwise
---       12 number of steps, then for each: from, to, '1' if final, index of the set it leaves and
+--       12 the field that holds the right to change: the fence, or the hash of the report token
+--       13 number of steps, then for each: from, to, '1' if final, index of the set it leaves and
 --       of the set it enters (0 none); then the number of texts that follow as field, value, …;
 --       then the fields to delete
 -- Returns  applied state revision dispatch at | repeated … | illegal state | stale state | cancel
 --          | none
 -- Atomic because state, sets, timers, timeline and event are one fact.
 -- Bounded by the number of fields.
-local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'revision', 'fence', 'dispatch',
-  'attempt', 'deadline', 'detached', 'cancel_requested', 'lease_until')
+local RECENT_MAX = 1000
+local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'revision', ARGV[12], 'dispatch',
+  'attempt', 'deadline', 'detached', 'cancel_requested', 'lease_until', 'type', 'client',
+  'keep_ms')
 if seen[1] ~= 'job' then return { 'none' } end
 local state = seen[2]
 if ARGV[4] ~= '' and seen[4] ~= ARGV[4] then return { 'stale', state } end
@@ -25,12 +30,12 @@ if ARGV[11] == 'lease' and tonumber(seen[10] or 0) > at then return { 'stale', s
 
 local to, terminal, from_set, to_set
 local repeated = false
-local next_arg = 13
-for _ = 1, tonumber(ARGV[12]) do
+local next_arg = 14
+for _ = 1, tonumber(ARGV[13]) do
   if ARGV[next_arg] == state and not to then
     to, terminal = ARGV[next_arg + 1], ARGV[next_arg + 2]
-    from_set = KEYS[5 + tonumber(ARGV[next_arg + 3])]
-    to_set = KEYS[5 + tonumber(ARGV[next_arg + 4])]
+    from_set = KEYS[9 + tonumber(ARGV[next_arg + 3])]
+    to_set = KEYS[9 + tonumber(ARGV[next_arg + 4])]
     if ARGV[next_arg + 3] == '0' then from_set = false end
     if ARGV[next_arg + 4] == '0' then to_set = false end
   end
@@ -38,7 +43,7 @@ for _ = 1, tonumber(ARGV[12]) do
   next_arg = next_arg + 5
 end
 if not to then
-  -- The fence is of one attempt, and an attempt ends once: this is the same event again.
+  -- The right is of one attempt, and an attempt ends once: this is the same event again.
   if repeated and ARGV[4] ~= '' then return { 'repeated', state, seen[3], seen[5], at } end
   return { 'illegal', state }
 end
@@ -60,6 +65,20 @@ end
 if terminal == '1' then
   fields[#fields + 1] = 'finished_at'
   fields[#fields + 1] = at
+  -- As long as the job says, or its type, or its outcome.
+  local keep = seen[13] or redis.call('HGET', KEYS[7], seen[11] .. '/' .. to)
+    or redis.call('HGET', KEYS[7], to)
+  if keep then
+    fields[#fields + 1] = 'expires_at'
+    fields[#fields + 1] = at + tonumber(keep)
+    redis.call('ZADD', KEYS[6], at + tonumber(keep), ARGV[1])
+  end
+  if redis.call('HINCRBY', KEYS[8], seen[12], -1) <= 0 then
+    redis.call('HDEL', KEYS[8], seen[12])
+  end
+  if redis.call('LPUSH', KEYS[9], ARGV[1]) > RECENT_MAX then
+    redis.call('LTRIM', KEYS[9], 0, RECENT_MAX - 1)
+  end
 end
 local due = nil
 if string.sub(ARGV[6], 1, 1) == '+' then

@@ -1,0 +1,68 @@
+//! Changing what is pushed of a recorded job, and where.
+
+use job::{Event, Subscription};
+use protocol::UnixMillis;
+use protocol::request::Subscribe;
+use redis::{Pipeline, Value};
+
+use crate::keys::JobName;
+use crate::record::Record;
+use crate::reply::Reply;
+use crate::retire::final_states;
+use crate::scripts::{self, Call};
+use crate::{Error, Store};
+
+/// What became of a subscription.
+#[derive(Debug, Clone)]
+pub enum Subscribed {
+    /// It is stored; this is the record in the same instant. What comes later is pushed.
+    Stored(UnixMillis, Box<Record>),
+    /// Changes are named, and no queue, neither here nor at the submission.
+    Nowhere,
+    /// No job is recorded.
+    NoJob,
+}
+
+impl Store {
+    /// Changes a job's subscription. `otherwise_to` is used where no queue was ever named.
+    ///
+    /// # Errors
+    /// It is not known whether it is changed: call again; what is pushed again may come twice.
+    pub async fn subscribe(
+        &self,
+        name: &JobName,
+        subscribe: &Subscribe,
+        otherwise_to: &str,
+    ) -> Result<Subscribed, Error> {
+        let common = self.change_keys(name);
+        let all: Vec<&str> = common.iter().map(String::as_str).collect();
+        let words =
+            [(Event::Staged, Subscription::STAGE), (Event::Progressed, Subscription::PROGRESS)]
+                .map(|(event, word)| format!("{event}={word}"))
+                .join(",");
+        let mut pipeline = Pipeline::new();
+        Call::new(&scripts::SUBSCRIBE, &all)
+            .arg(u8::from(subscribe.notify.is_some()))
+            .arg(subscribe.notify.as_deref().unwrap_or_default())
+            .arg(subscribe.notify_to.as_deref().unwrap_or_default())
+            .arg(otherwise_to)
+            .arg(u8::from(subscribe.redeliver))
+            .arg(final_states())
+            .arg(words)
+            .arg(self.settings().outbox_per_client_max)
+            .arg(Record::FIELDS)
+            .add_to(&mut pipeline);
+        let answer = self.run(&pipeline).await?.pop().unwrap_or_default();
+        let Value::Array(mut parts) = answer else { return Err(Error::unexpected(answer)) };
+        let values = parts.split_off(parts.len().min(2));
+        let reply = Reply::new(Value::Array(parts))?;
+        match reply.word() {
+            "changed" => {
+                let record = Record::from_values(values)?;
+                Ok(Subscribed::Stored(UnixMillis(reply.parse(1)?), Box::new(record)))
+            }
+            "nowhere" => Ok(Subscribed::Nowhere),
+            _ => Ok(Subscribed::NoJob),
+        }
+    }
+}
