@@ -7,6 +7,7 @@ use std::process::{Output, Stdio};
 use anyhow::{Context as _, ensure};
 use harness::{World, within, workspace};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 const PROGRAM: &str = "/usr/bin/counterfoil";
@@ -71,9 +72,14 @@ impl Root {
         Ok(command)
     }
 
-    /// A process that goes on.
-    fn start(&self, world: &World, role: &str) -> anyhow::Result<Child> {
-        Ok(self.program(world, "server", &[role])?.spawn()?)
+    /// A process that goes on, and works.
+    async fn start(&self, world: &World, role: &str) -> anyhow::Result<Child> {
+        let mut child = self.program(world, "server", &[role])?.stdout(Stdio::piped()).spawn()?;
+        let output = child.stdout.take().context("its output")?;
+        let mut lines = BufReader::new(output).lines();
+        let line = within(&format!("the {role} works"), lines.next_line()).await??;
+        ensure!(line.as_deref() == Some(&format!("counterfoil {role}: working")), "{line:?}");
+        Ok(child)
     }
 
     /// A client's command: what it printed.
@@ -112,7 +118,8 @@ async fn claim_18_the_packed_program_carries_out_the_methods_where_nothing_else_
 -> anyhow::Result<()> {
     let world = World::new().await?;
     let root = Root::install(&world)?;
-    let (server, worker) = (root.start(&world, "server")?, root.start(&world, "worker")?);
+    let server = root.start(&world, "server").await?;
+    let worker = root.start(&world, "worker").await?;
     let submit =
         ["submit", "demo.echo", "1", "--id", "A-1", "--notify", "terminal", "--until", "done"];
     let submitted = root.run(&world, &submit).await?;
