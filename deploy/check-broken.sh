@@ -73,7 +73,7 @@ redis/redis.conf | snapshots | s/^save .*/save 60 1/
 redis/replicated.conf | an unknown key | s/^min-replicas-to-write/min-replica-to-write/
 redis/replicated.conf | a write that no replica has | s/-to-write 1/-to-write 0/
 redis/users.acl | an unknown category | s/+@read/+@raed/
-redis/users.acl | somebody without a name | s/^user default off/user default on nopass ~* +@all/
+redis/users.acl | somebody without a name | $s/$/\nuser default on nopass ~* +@all/
 redis/users.acl | a reader who writes | s/^user counterfoil-reader.*/& ~* +@write/
 rabbitmq/definitions.json | bad JSON | 0,/,$/s/,$//
 rabbitmq/definitions.json | a password | 0,/"password_hash": ""/s//"password_hash": "x"/

@@ -67,7 +67,11 @@ separator=""
     printf '\n]}\n'
 } >"$new/passwords.json"
 
-cp "$here/redis/users.acl" "$new/users.acl"
+# Without this line somebody who gives no name may do everything.
+{
+    grep -q '^user default ' "$here/redis/users.acl" || echo "user default off"
+    cat "$here/redis/users.acl"
+} >"$new/users.acl"
 for name in server worker reader; do
     word=$(password)
     hash=$(printf %s "$word" | openssl dgst -sha256 -r | cut -d ' ' -f 1)

@@ -66,7 +66,7 @@ async fn h34_a_genuine_ticket_without_a_record_is_forgotten_and_an_invented_one_
         client: job::ClientName::parse("shop")?,
         job_id: job::JobId::parse("A-1")?,
     };
-    let client = redis::Client::open(world.settings.redis.url.as_str())?;
+    let client = redis::Client::open(world.redis_url())?;
     let mut redis = client.get_multiplexed_async_connection().await?;
     let keys = store.keys();
     let parsed = job::Ticket::parse(&ticket).unwrap();

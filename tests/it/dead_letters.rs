@@ -63,7 +63,7 @@ async fn a_submission_without_client_or_id_is_kept_once_with_its_reason() -> any
     let server = world.server().await?;
     let shop = world.raw("shop").await?;
     let mut inbox = shop.inbox("till").await?;
-    let mut dead = shop.read(topology::DEAD_QUEUE).await?;
+    let mut dead = world.raw("admin").await?.read(topology::DEAD_QUEUE).await?;
     let nobody = Properties { user_id: None, ..shop.properties("A-1", &inbox.queue) };
     shop.submit(TYPE, nobody, "{}").await?;
     shop.submit("No Type", shop.properties("~", ""), vec![0, 159, 146, 150]).await?;
@@ -82,7 +82,7 @@ async fn a_request_that_cannot_be_parsed_is_answered_and_kept_once() -> anyhow::
     let server = world.server().await?;
     let shop = world.raw("shop").await?;
     let mut inbox = shop.inbox("till").await?;
-    let mut dead = shop.read(topology::DEAD_QUEUE).await?;
+    let mut dead = world.raw("admin").await?.read(topology::DEAD_QUEUE).await?;
     for (id, reply_to) in [("Q-1", ""), ("Q-2", inbox.queue.as_str())] {
         shop.publish(topology::REQUEST, "cancel", shop.properties(id, reply_to), "{").await?;
         kept(&mut dead, id, ["bad_request: ", topology::REQUEST, "cancel", "shop"])
@@ -102,7 +102,7 @@ async fn a_refusal_that_is_neither_answered_nor_recorded_is_kept() -> anyhow::Re
     let server = world.server().await?;
     let shop = world.raw("shop").await?;
     let mut inbox = shop.inbox("till").await?;
-    let mut dead = shop.read(topology::DEAD_QUEUE).await?;
+    let mut dead = world.raw("admin").await?.read(topology::DEAD_QUEUE).await?;
     for _ in 0..2 {
         shop.submit_job(TYPE, "A-1", &inbox.queue, &[], "{}").await?;
         assert_eq!(inbox.next().await?.kind, "receipt");
@@ -122,7 +122,7 @@ async fn a_message_with_a_history_of_dead_letters_is_nobodys() -> anyhow::Result
     let server = world.server().await?;
     let shop = world.raw("shop").await?;
     let mut inbox = shop.inbox("till").await?;
-    let mut dead = shop.read(topology::DEAD_QUEUE).await?;
+    let mut dead = world.raw("admin").await?.read(topology::DEAD_QUEUE).await?;
     let died = with(shop.properties("A-1", &inbox.queue), headers::X_DEATH, "once");
     for (exchange, key) in [(topology::SUBMIT, TYPE), (topology::REQUEST, "cancel")] {
         shop.publish(exchange, key, died.clone(), r#"{"job_id":"A-1"}"#).await?;
@@ -182,7 +182,7 @@ async fn carbon_copies_are_not_copied_into_our_messages() -> anyhow::Result<()> 
     let worker = world.demo_worker().await?;
     let (shop, till) = (world.raw("shop").await?, world.raw("till").await?);
     let (mut inbox, mut foreign) = (shop.inbox("a").await?, till.inbox("a").await?);
-    let mut dead = shop.read(topology::DEAD_QUEUE).await?;
+    let mut dead = world.raw("admin").await?.read(topology::DEAD_QUEUE).await?;
     let stock = Stock::open(&world, "shop").await?;
     let copies = FieldArray::from(vec![AMQPValue::LongString(foreign.queue.as_str().into())]);
     let mut table = FieldTable::default();
@@ -202,7 +202,7 @@ async fn carbon_copies_are_not_copied_into_our_messages() -> anyhow::Result<()> 
     kept(&mut dead, "~", ["invalid_id: ", topology::SUBMIT, "demo.echo", "shop"]).await?;
     stock.publish(topology::REQUEST, "status", asked, br#"{"job_id":"A-9"}"#).await?;
     assert_eq!(inbox.next_of("status").await?.text("answer"), "unknown");
-    till.publish(topology::DEFAULT, &foreign.queue, till.properties("end", ""), "").await?;
+    world.mark(&foreign.queue, "end").await?;
     assert_eq!(foreign.next().await?.properties.message_id.as_deref(), Some("end"));
     worker.stop().await?;
     Ok(server.stop().await?)
@@ -222,7 +222,7 @@ async fn a_work_message_that_the_server_did_not_seal_is_not_run() -> anyhow::Res
     let worker = start(world.worker().handle(TYPE, count)?).await?;
     let shop = world.raw("shop").await?;
     let mut inbox = shop.inbox("a").await?;
-    let mut dead = shop.read(topology::DEAD_QUEUE).await?;
+    let mut dead = world.raw("admin").await?.read(topology::DEAD_QUEUE).await?;
     let (client, job_id) = (job::ClientName::parse("till")?, job::JobId::parse("A-1")?);
     let guessed = job::TicketKey::new(b"a guess");
     let message = WorkMessage {
@@ -239,12 +239,14 @@ async fn a_work_message_that_the_server_did_not_seal_is_not_run() -> anyhow::Res
     let sealed = Properties { user_id: None, ..message.properties(&guessed) };
     let id = sealed.message_id.clone().context("an id")?;
     let queue = topology::work_queue(&message.queue);
-    let bare = shop.properties("A-1", &inbox.queue);
+    // With a right that no client has.
+    let admin = world.raw("admin").await?;
+    let bare = admin.properties("A-1", &inbox.queue);
     let reason = "not a work message of this deployment: ";
     for (exchange, key) in [(topology::WORK, "default"), (topology::DEFAULT, queue.as_str())] {
-        shop.publish(exchange, key, bare.clone(), "{}").await?;
-        kept(&mut dead, "A-1", [reason, exchange, key, "shop"]).await?;
-        shop.publish(exchange, key, sealed.clone(), "{}").await?;
+        admin.publish(exchange, key, bare.clone(), "{}").await?;
+        kept(&mut dead, "A-1", [reason, exchange, key, "admin"]).await?;
+        admin.publish(exchange, key, sealed.clone(), "{}").await?;
         kept(&mut dead, &id, [reason, exchange, key, ""]).await?;
     }
     shop.submit_job(TYPE, "A-2", &inbox.queue, &[("job-notify", "succeeded")], "{}").await?;
@@ -260,7 +262,6 @@ async fn a_work_message_that_the_server_did_not_seal_is_not_run() -> anyhow::Res
 /// Sent while no server runs, with an expiration, so that the broker drops it unread.
 async fn expired(world: &World, exchange: &'static str, key: &str) -> anyhow::Result<Raw> {
     let connection = Connection::open(&world.amqp("server"), "a test").await?;
-    connection.declare_topology().await?;
     let shop = world.raw("shop").await?;
     let mortal =
         Properties { expiration: Some("1".to_owned()), ..shop.properties("A-1", "reply.shop.a") };
@@ -280,7 +281,7 @@ async fn a_submission_that_expires_unread_is_recorded_as_refused() -> anyhow::Re
     let shop = expired(&world, topology::SUBMIT, TYPE).await?;
     let server = world.server().await?;
     let mut inbox = shop.inbox("a").await?;
-    let mut dead = shop.read(topology::DEAD_QUEUE).await?;
+    let mut dead = world.raw("admin").await?.read(topology::DEAD_QUEUE).await?;
     let reason = "dropped by the broker before it was read";
     kept(&mut dead, "A-1", [reason, topology::SUBMIT, TYPE, "shop"]).await?;
     shop.ask("status", &inbox.queue, json!({"job_id": "A-1"})).await?;
@@ -298,7 +299,7 @@ async fn a_request_that_expires_unread_is_kept_and_refuses_no_job() -> anyhow::R
     let world = World::new().await?;
     let shop = expired(&world, topology::REQUEST, "status").await?;
     let server = world.server().await?;
-    let mut dead = shop.read(topology::DEAD_QUEUE).await?;
+    let mut dead = world.raw("admin").await?.read(topology::DEAD_QUEUE).await?;
     kept(&mut dead, "A-1", ["dropped by the broker", topology::REQUEST, "status", "shop"]).await?;
     for id in ["A-1", "A-2"] {
         let record = world.record("shop", id).await?;

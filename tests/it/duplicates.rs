@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::reply_queues::receipt_and_event;
-use broker::topology;
 use futures_util::future::try_join_all;
 use harness::{Message, Raw, World, start};
 use protocol::{HeaderValue, Properties, UnixMillis};
@@ -184,7 +183,7 @@ async fn one_id_from_many_connections_is_one_ticket_and_one_run() -> anyhow::Res
     for n in 0..IDS {
         assert_eq!(runs.of(&format!("shop:A-{n}")), 1, "A-{n}");
     }
-    shop.publish(topology::DEFAULT, &events.queue, shop.properties("end", ""), "").await?;
+    world.mark(&events.queue, "end").await?;
     assert_eq!(events.next().await?.properties.message_id.as_deref(), Some("end"));
     Ok(server.stop().await?)
 }

@@ -40,7 +40,6 @@ async fn answer(inbox: &mut Inbox, job_id: &str) -> anyhow::Result<String> {
 async fn h2_a_drained_registrar_keeps_the_order_of_the_line() -> anyhow::Result<()> {
     let world = World::new().await?;
     let shop = world.raw("shop").await?;
-    shop.connection.declare_topology().await?;
     let mut inbox = shop.inbox("a").await?;
     let first = world.server().await?;
     let second = world.server().await?;
@@ -144,7 +143,6 @@ async fn h6_a_submission_that_was_recorded_but_not_dispatched_is_dispatched_agai
 -> anyhow::Result<()> {
     let world = World::new().await?;
     let shop = world.raw("shop").await?;
-    shop.connection.declare_topology().await?;
     let mut inbox = shop.inbox("a").await?;
     // A consumer that takes the submission and dies makes the broker deliver it again.
     shop.submit_job("demo.echo", "A-1", &inbox.queue, &[], "1").await?;
@@ -319,7 +317,7 @@ async fn h8_a_receipt_that_is_relayed_is_no_submission() -> anyhow::Result<()> {
     let durable = lapin::options::QueueDeclareOptions { durable: true, ..Default::default() };
     channel.queue_declare("reply.shop.relay".into(), durable, arguments).await?;
     shop.submit_job("demo.echo", "A-1", "reply.shop.relay", &[], "1").await?;
-    let mut dead = shop.read(topology::DEAD_QUEUE).await?;
+    let mut dead = world.raw("admin").await?.read(topology::DEAD_QUEUE).await?;
     let kept = dead.next().await?;
     let reason = kept.properties.headers.text(protocol::headers::REASON).unwrap_or_default();
     assert!(reason.starts_with("invalid_client: "), "{reason}");

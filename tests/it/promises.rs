@@ -42,7 +42,6 @@ async fn promise_01_what_submit_returned_is_sent_until_a_receipt_arrives_by_whoe
 async fn promise_01_a_confirm_alone_does_not_end_the_sending() -> anyhow::Result<()> {
     // The broker confirms while no server runs; the receipt comes when one does.
     let world = World::new().await?;
-    world.raw("server").await?.connection.declare_topology().await?;
     let shop = world.client("shop")?;
     let submitted = shop.submit(Submission::new("demo.echo", "1").job_id("A-1")).await?;
     submitted.confirmed().await?;
@@ -140,7 +139,6 @@ async fn promise_05_unknown_is_said_only_behind_every_earlier_submission() -> an
     // question about a submitted id finds it, each about another id is unknown.
     let world = World::new().await?;
     let shop = world.raw("shop").await?;
-    shop.connection.declare_topology().await?;
     let mut inbox = shop.inbox("a").await?;
     for n in 0..100 {
         shop.submit_job("demo.echo", &format!("A-{n}"), "", &[], "1").await?;

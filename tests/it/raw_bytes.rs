@@ -126,7 +126,7 @@ async fn a_message_that_is_not_text_does_not_stop_the_line() -> anyhow::Result<(
         ("message_id", TYPE, MESSAGE_ID, short(NOT_TEXT)),
         ("the name of a header", TYPE, HEADERS, long(&name)),
     ];
-    let mut dead = shop.read(topology::DEAD_QUEUE).await?;
+    let mut dead = world.raw("admin").await?.read(topology::DEAD_QUEUE).await?;
     for (n, (what, key, flag, property)) in messages.into_iter().enumerate() {
         for exchange in [topology::SUBMIT, topology::REQUEST] {
             let properties = [property.clone(), short(b"shop")];
@@ -155,9 +155,8 @@ async fn a_header_that_nests_without_end_stops_the_line_for_no_longer_than_a_res
     let environment = world.environment("server");
     let start = || Process::start("counterfoil", &["server"], &environment, &world.directory);
     let shop = world.raw("shop").await?;
-    shop.connection.declare_topology().await?;
     let mut inbox = shop.inbox("a").await?;
-    let mut dead = shop.read(topology::DEAD_QUEUE).await?;
+    let mut dead = world.raw("admin").await?.read(topology::DEAD_QUEUE).await?;
     let mut nested = Vec::new();
     for _ in 0..2_000 {
         nested = [b"A".to_vec(), long(&nested)].concat();

@@ -138,7 +138,7 @@ async fn a_user_whose_name_is_no_clients_is_refused() -> anyhow::Result<()> {
         (desk.world.raw("bad.name").await?, Stock::open(&desk.world, "bad.name").await?);
     let mut nameless = user.read(&stock.server_named().await?).await?;
     let mut own = user.inbox("till").await?;
-    let mut dead = user.read(topology::DEAD_QUEUE).await?;
+    let mut dead = desk.world.raw("admin").await?.read(topology::DEAD_QUEUE).await?;
     let about = |queue: &str| Properties {
         correlation_id: Some("about B-1".to_owned()),
         ..user.properties("B-1", queue)
@@ -153,7 +153,7 @@ async fn a_user_whose_name_is_no_clients_is_refused() -> anyhow::Result<()> {
             assert!(reason.starts_with("invalid_client: user_id: "), "{reason}");
         }
     }
-    user.publish(topology::DEFAULT, &own.queue, user.properties("end", ""), "").await?;
+    desk.world.mark(&own.queue, "end").await?;
     assert_eq!(own.next().await?.properties.message_id.as_deref(), Some("end"));
     desk.close().await
 }

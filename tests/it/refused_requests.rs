@@ -249,7 +249,7 @@ async fn every_code_is_reached_by_a_test() -> anyhow::Result<()> {
 }
 
 async fn redis(world: &World) -> anyhow::Result<redis::aio::MultiplexedConnection> {
-    let client = redis::Client::open(world.settings.redis.url.as_str())?;
+    let client = redis::Client::open(world.redis_url())?;
     Ok(client.get_multiplexed_async_connection().await?)
 }
 

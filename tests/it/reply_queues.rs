@@ -155,7 +155,7 @@ async fn nothing_is_written_to_a_queue_that_is_not_the_clients() -> anyhow::Resu
     let server = world.server().await?;
     let (shop, till) = (world.raw("shop").await?, world.raw("till").await?);
     let (mut inbox, mut foreign) = (shop.inbox("a").await?, till.inbox("a").await?);
-    let mut dead = shop.read(topology::DEAD_QUEUE).await?;
+    let mut dead = world.raw("admin").await?.read(topology::DEAD_QUEUE).await?;
     let ours = [
         topology::INTAKE_QUEUE,
         topology::INQUIRY_QUEUE,
@@ -178,7 +178,7 @@ async fn nothing_is_written_to_a_queue_that_is_not_the_clients() -> anyhow::Resu
         shop.submit_job(TYPE, &id, &inbox.queue, &[], "{}").await?;
         assert_eq!(inbox.next().await?.kind, "receipt", "{name:?}");
     }
-    till.publish(topology::DEFAULT, &foreign.queue, till.properties("end", ""), "").await?;
+    world.mark(&foreign.queue, "end").await?;
     assert_eq!(foreign.next().await?.properties.message_id.as_deref(), Some("end"));
     Ok(server.stop().await?)
 }
@@ -205,7 +205,7 @@ async fn events_go_to_no_queue_that_is_not_the_clients() -> anyhow::Result<()> {
     let own = [("job-notify", "succeeded"), ("job-notify-to", "reply.shop.a")];
     shop.submit_job("demo.echo", "end", &inbox.queue, &own, "{}").await?;
     assert_eq!(inbox.event("succeeded").await?.text("job_id"), "end");
-    till.publish(topology::DEFAULT, &foreign.queue, till.properties("end", ""), "").await?;
+    world.mark(&foreign.queue, "end").await?;
     assert_eq!(foreign.next().await?.properties.message_id.as_deref(), Some("end"));
     worker.stop().await?;
     Ok(server.stop().await?)
@@ -280,7 +280,7 @@ async fn h4_a_bad_direct_reply_to_disturbs_nobody_else() -> anyhow::Result<()> {
     let mut inbox = till.inbox("a").await?;
     let stock = Stock::open(&world, "till").await?;
     let mut direct = stock.direct().await?;
-    let (gone, dead) = direct_name(&world, "shop").await?;
+    let (gone, dead) = direct_name(&world, "admin").await?;
     gone.connection.close(200, "done".into()).await?;
     let token = dead.strip_prefix("amq.rabbitmq.reply-to.").context("a token")?.to_owned();
     let (pid, key) = token.split_once('.').context("two parts")?;

@@ -268,7 +268,7 @@ async fn everything(world: &World) -> anyhow::Result<String> {
             text[#text + 1] = key .. ' = ' .. cjson.encode(value)
         end
         return table.concat(text, '\n')";
-    let client = redis::Client::open(world.settings.redis.url.as_str())?;
+    let client = redis::Client::open(world.redis_url())?;
     let mut connection = client.get_multiplexed_async_connection().await?;
     Ok(redis::Script::new(script).arg(&world.name).invoke_async(&mut connection).await?)
 }

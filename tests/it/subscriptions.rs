@@ -120,7 +120,6 @@ async fn h24_a_subscription_waits_in_the_line_for_the_submission_in_front_of_it(
 -> anyhow::Result<()> {
     let world = World::new().await?;
     let shop = world.raw("shop").await?;
-    shop.connection.declare_topology().await?;
     let mut inbox = shop.inbox("till").await?;
     shop.submit_job("none.such", "A-1", "", &[], "{}").await?;
     shop.ask("subscribe", &inbox.queue, json!({"job_id": "A-1", "notify": "cancelled"})).await?;

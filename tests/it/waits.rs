@@ -123,7 +123,6 @@ async fn a_wait_for_what_is_no_job_is_answered_at_once() -> anyhow::Result<()> {
 async fn a_wait_that_joined_the_line_waits_for_the_job_in_front_of_it() -> anyhow::Result<()> {
     let world = World::new().await?;
     let shop = world.raw("shop").await?;
-    shop.connection.declare_topology().await?;
     let mut inbox = shop.inbox("till").await?;
     let waits = json!({"job_id": "A-1", "wait": {"limit_ms": 60_000}});
     shop.submit_job("patient", "A-1", &inbox.queue, &[], "{}").await?;

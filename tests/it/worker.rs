@@ -29,6 +29,7 @@ async fn a_typed_handler_gets_its_arguments_and_reports_stages_and_progress() ->
     }
     let world = World::new().await?;
     let server = world.server().await?;
+    world.work_queue("orders").await?;
     let worker = start(world.worker().handle_on("order.place", "orders", None, place)?).await?;
     let shop = world.client("shop")?;
     let order = Submission::new("order.place", r#"{"qty":21}"#).job_id("A-1");
@@ -157,7 +158,7 @@ async fn a_running_job_is_asked_to_stop_and_a_waiting_one_is_cancelled_at_once()
 async fn a_killed_workers_job_is_finished_by_the_next() -> anyhow::Result<()> {
     let world = World::new().await?;
     let server = world.server().await?;
-    let environment = world.environment("server");
+    let environment = world.environment("worker");
     let worker = || Process::start("counterfoil", &["worker"], &environment, &world.directory);
     let (first, mut says) = worker()?;
     says.until("working").await?;
@@ -183,7 +184,7 @@ async fn a_killed_workers_job_is_finished_by_the_next() -> anyhow::Result<()> {
 async fn promise_08_a_job_that_kills_its_worker_stops_after_its_limit() -> anyhow::Result<()> {
     let world = World::new().await?;
     let server = world.server().await?;
-    let environment = world.environment("server");
+    let environment = world.environment("worker");
     let shop = world.raw("shop").await?;
     let (mut inbox, mut beside) = (shop.inbox("a").await?, shop.inbox("b").await?);
     let wanted = [("job-notify", "running,terminal"), ("job-max-attempts", "2")];

@@ -1,9 +1,11 @@
+mod operate;
 mod requests;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-pub(crate) use requests::{Erase, List, Replay, Report, Subscribe};
+pub(crate) use operate::{Config, ConfigCommand, Doctor, Replay, Setup, SetupPrint};
+pub(crate) use requests::{Erase, List, Report, Subscribe};
 
 /// Jobs over RabbitMQ that you can always ask about; the client keeps the counterfoil.
 ///
@@ -53,6 +55,12 @@ pub(crate) enum Command {
     Recover,
     /// Show the journal
     Journal(Journal),
+    /// For operators: create exchanges and queues, and users with no more rights than they need
+    Setup(Setup),
+    /// For operators: look for what is wrong, and say what to do about it
+    Doctor(Doctor),
+    /// For operators: check the settings
+    Config(Config),
     /// For operators: run a finished job again, as a new job (needs Redis)
     Replay(Replay),
     /// Print the Redis key of a job

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use nodes::{Definitions, Fsync, RabbitMq, Redis, User, ports};
+use broker::rights::{SERVER_USER, WORKER_USER};
+use nodes::{Deployment, ports};
 use serde_json::json;
 use server::Server;
+use store::acl::READER_USER;
 use tokio_util::sync::CancellationToken;
 use worker::Worker;
 
@@ -15,15 +17,8 @@ use crate::output;
 use crate::settings::Settings;
 use crate::signal;
 
-/// Users of the private broker: the one of the default settings, and a client for the examples.
-const USERS: [(&str, &str); 2] = [("guest", "guest"), ("shop", "secret")];
-
-struct Private {
-    _redis: Redis,
-    _rabbitmq: RabbitMq,
-    amqp_port: u16,
-    redis_url: String,
-}
+/// The client of the examples.
+const CLIENT: &str = "shop";
 
 pub(crate) async fn run(arguments: &Arguments, options: &cli::Dev) -> anyhow::Result<Exit> {
     let settings = Settings::load(arguments)?;
@@ -46,27 +41,30 @@ async fn run_in(
     let stop = signal::token()?;
     tell(is_json, "starting RabbitMQ and Redis …");
     let starting = {
-        let (directory, amqp, redis) =
-            (directory.to_owned(), options.amqp_port, options.redis_port);
-        tokio::task::spawn_blocking(move || start(&directory, amqp, redis))
+        let (directory, prefix) = (directory.to_owned(), settings.redis.prefix.clone());
+        let (amqp, redis) = (options.amqp_port, options.redis_port);
+        tokio::task::spawn_blocking(move || start(&directory, amqp, redis, &prefix))
     };
     let private = starting.await?.context("dev")?;
-    settings.amqp.url = url(&private, USERS[0]);
-    settings.redis.url.clone_from(&private.redis_url);
+    settings.amqp.url = private.amqp_url(SERVER_USER);
+    settings.redis.url = private.redis_url(SERVER_USER);
     let worked = serve(&private, &settings, is_json, &stop).await;
     tokio::task::spawn_blocking(move || drop(private)).await?;
     worked
 }
 
 async fn serve(
-    private: &Private,
+    private: &Deployment,
     settings: &Settings,
     is_json: bool,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     let mut server =
         Server::start(settings.server.clone(), settings.amqp.clone(), settings.redis.clone());
-    let mut worker = worker::demo::add(Worker::new(settings.for_worker()))?.start();
+    let mut as_worker = settings.for_worker();
+    as_worker.amqp.url = private.amqp_url(WORKER_USER);
+    as_worker.redis.url = private.redis_url(WORKER_USER);
+    let mut worker = worker::demo::add(Worker::new(as_worker))?.start();
     tokio::select! {
         ready = async { server.ready().await?; worker.ready().await } => {
             if ready.is_ok() {
@@ -82,26 +80,19 @@ async fn serve(
     Ok(Exit::Done)
 }
 
-fn start(directory: &Path, amqp_port: u16, redis_port: u16) -> Result<Private, nodes::Error> {
+fn start(
+    directory: &Path,
+    amqp_port: u16,
+    redis_port: u16,
+    prefix: &str,
+) -> Result<Deployment, nodes::Error> {
     let free = ports::free(2)?;
     let pick = |wanted: u16, other: u16| if ports::is_open(wanted) { other } else { wanted };
     let (amqp_port, redis_port) = (pick(amqp_port, free[0]), pick(redis_port, free[1]));
-    let users = USERS.map(|(name, password)| User {
-        name: name.to_owned(),
-        password: password.to_owned(),
-        administrator: false,
-    });
     // Absolute, because the nodes have working directories of their own.
     let directory: PathBuf =
         std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-    let redis = Redis::start(&directory.join("redis"), redis_port, Fsync::Everysec)?;
-    let definitions = Definitions { users: users.to_vec() };
-    let rabbitmq = RabbitMq::start(&directory.join("rabbitmq"), amqp_port, &definitions, false)?;
-    Ok(Private { redis_url: redis.url(), _redis: redis, _rabbitmq: rabbitmq, amqp_port })
-}
-
-fn url(private: &Private, (user, password): (&str, &str)) -> String {
-    format!("amqp://{user}:{password}@127.0.0.1:{}/", private.amqp_port)
+    Deployment::start(&directory, (amqp_port, redis_port), prefix, &[CLIENT], &[])
 }
 
 /// A word for a person.
@@ -111,21 +102,22 @@ fn tell(is_json: bool, text: &str) {
     }
 }
 
-fn say(private: &Private, is_json: bool) -> anyhow::Result<()> {
-    let shop = url(private, USERS[1]);
+fn say(private: &Deployment, is_json: bool) -> anyhow::Result<()> {
+    let shop = private.amqp_url(CLIENT);
+    // A client reads the store, if it does, as anybody may: without the right to change it.
+    let redis = private.redis_url(READER_USER);
     if is_json {
-        let urls = json!({ "amqp_url": shop, "redis_url": private.redis_url });
+        let urls = json!({ "amqp_url": shop, "redis_url": redis });
         return output::json(&urls);
     }
     output::line(&format!(
-        "RabbitMQ  {shop}\nRedis     {}\n\
+        "RabbitMQ  {shop}\nRedis     {redis}\n\
          a server and a worker (demo.echo, demo.sleep, demo.fail) are running\n\n\
          In another terminal:\n  \
-         export COUNTERFOIL_AMQP_URL={shop} COUNTERFOIL_REDIS_URL={}\n  \
+         export COUNTERFOIL_AMQP_URL={shop} COUNTERFOIL_REDIS_URL={redis}\n  \
          counterfoil submit demo.echo '{{\"hello\":\"world\"}}' --id first --until done\n  \
          counterfoil status first --history\n\n\
-         Not for production. Ctrl-C stops all of it.",
-        private.redis_url, private.redis_url
+         Not for production. Ctrl-C stops all of it."
     ));
     Ok(())
 }

@@ -8,12 +8,15 @@ mod settings;
 mod signal;
 
 mod ask;
+mod config;
 mod dev;
+mod doctor;
 mod journal;
 mod key;
 mod recover;
 mod requests;
 mod serve;
+mod setup;
 mod submit;
 
 use clap::Parser as _;
@@ -36,6 +39,11 @@ async fn main() -> std::process::ExitCode {
         Command::Subscribe(subscribe) => requests::subscribe(&arguments, subscribe).await,
         Command::Erase(erase) => requests::erase(&arguments, erase).await,
         Command::Report(report) => requests::report(&arguments, report).await,
+        Command::Setup(setup) => setup::run(&arguments, setup).await,
+        Command::Doctor(doctor) => doctor::run(&arguments, doctor).await,
+        Command::Config(config) => match config.command {
+            cli::ConfigCommand::Check => config::check(&arguments),
+        },
         Command::Replay(replay) => requests::replay(&arguments, replay).await,
         Command::Recover => recover::run(&arguments).await,
         Command::Journal(journal) => journal::run(&arguments, journal),

@@ -32,7 +32,11 @@ impl Links {
     ) -> Result<Self, Error> {
         let consume = Connection::open(amqp, "counterfoil server, consuming").await?;
         let publish = Arc::new(Connection::open(amqp, "counterfoil server, publishing").await?);
-        consume.declare_topology().await?;
+        if amqp.declare {
+            consume.declare_topology(&[]).await?;
+        } else {
+            consume.check_topology().await?;
+        }
         Ok(Self {
             served: Served::load(&store).await?,
             settings,

@@ -47,11 +47,18 @@ async fn serve_on(
     finished: &CancellationToken,
     ready: impl FnOnce(),
 ) -> Result<(), Error> {
-    consume.declare_topology().await?;
+    let declare = shared.settings.amqp.declare;
+    if declare {
+        consume.declare_topology(&[]).await?;
+    }
     let ended = stop_reading.child_token();
     let mut queues = JoinSet::new();
     for queue in shared.registry.queues() {
-        consume.declare_work_queue(&queue).await?;
+        if declare {
+            consume.declare_work_queue(&queue).await?;
+        } else {
+            consume.check_work_queue(&queue).await?;
+        }
         let name = topology::work_queue(&queue);
         let consumer = consume.consumer(&name, shared.settings.worker.slots).await?;
         let serving = Queue {

@@ -4,14 +4,13 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use job::QueueName;
 use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
 use lapin::{ConnectionProperties, Event};
 use tokio::sync::watch;
 
-use crate::topology::{self, short};
+use crate::declare::{close, short};
 use crate::{Consumer, Error, Publisher, Settings};
 
 /// A connection to the broker, without recovery.
@@ -91,26 +90,6 @@ impl Connection {
         !*self.failed.borrow() && self.inner.status().connected()
     }
 
-    /// Creates what is missing of the exchanges and queues of [`topology`].
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] with 406 if something exists with other arguments.
-    pub async fn declare_topology(&self) -> Result<(), Error> {
-        let channel = self.inner.create_channel().await?;
-        topology::declare(&channel).await?;
-        close(&channel).await
-    }
-
-    /// Creates what is missing of the queue of a work queue's jobs.
-    ///
-    /// # Errors
-    /// As [`Self::declare_topology`].
-    pub async fn declare_work_queue(&self, queue: &QueueName) -> Result<(), Error> {
-        let channel = self.inner.create_channel().await?;
-        topology::declare_work(&channel, queue).await?;
-        close(&channel).await
-    }
-
     /// Creates a client's inbox: a classic queue that lives as long as this connection.
     ///
     /// # Errors
@@ -147,13 +126,18 @@ impl Connection {
     /// Looks at a queue without touching it.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] with 404 if there is none.
+    /// [`Error::Missing`] if there is none.
     pub async fn depth(&self, queue: &str) -> Result<Depth, Error> {
         let channel = self.inner.create_channel().await?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let seen = channel.queue_declare(short(queue)?, passive, FieldTable::default()).await?;
+        let seen = channel.queue_declare(short(queue)?, passive, FieldTable::default()).await;
+        let seen = seen.map_err(|error| Error::about(queue, error))?;
         close(&channel).await?;
         Ok(Depth { ready: seen.message_count(), consumers: seen.consumer_count() })
+    }
+
+    pub(crate) async fn channel(&self) -> Result<lapin::Channel, Error> {
+        Ok(self.inner.create_channel().await?)
     }
 
     /// A publisher on a channel of its own.
@@ -181,8 +165,4 @@ impl Connection {
             tracing::debug!(%error, "closing a connection");
         }
     }
-}
-
-async fn close(channel: &lapin::Channel) -> Result<(), Error> {
-    Ok(channel.close(200, "done".into()).await?)
 }

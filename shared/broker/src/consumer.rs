@@ -17,7 +17,7 @@ use protocol::Properties;
 
 use crate::Error;
 use crate::convert::from_lapin;
-use crate::topology::short;
+use crate::declare::short;
 
 /// A received message.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use protocol::{HeaderValue, Headers, Properties};
 
 use crate::Error;
-use crate::topology::short;
+use crate::declare::short;
 
 pub(crate) fn from_lapin(properties: BasicProperties) -> Properties {
     let text = |value: &Option<ShortString>| value.as_ref().map(|v| v.as_str().to_owned());

@@ -11,6 +11,14 @@ pub enum Error {
     /// Wrong user, password, virtual host or right: mend the settings.
     #[error("RabbitMQ refuses this program")]
     Refused(#[source] lapin::Error),
+    /// An exchange or a queue does not exist. It is there when an administrator has created it.
+    #[error(
+        "{0} does not exist in RabbitMQ. Create it: counterfoil setup (with --queue NAME for counterfoil.work.NAME)"
+    )]
+    Missing(String),
+    /// An exchange or a queue exists with other arguments than this version's.
+    #[error("{0} exists in RabbitMQ with other arguments. See: counterfoil doctor")]
+    Drift(String, #[source] lapin::Error),
     /// `amqp.url` is none.
     #[error("amqp.url: {0} (amqp://user:password@host:port/vhost)")]
     Url(String),
@@ -28,11 +36,29 @@ pub enum Error {
 /// 403 access refused and 530 not allowed: what is tried again in vain.
 /// <https://www.rabbitmq.com/amqp-0-9-1-reference.html#constants>
 const REFUSALS: [u16; 2] = [403, 530];
+const NOT_FOUND: u16 = 404;
+const PRECONDITION_FAILED: u16 = 406;
 
 impl Error {
     /// Whether the same may succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Timeout(_) | Self::Cancelled(_) | Self::Gone)
+        matches!(
+            self,
+            Self::Unavailable(_)
+                | Self::Timeout(_)
+                | Self::Missing(_)
+                | Self::Cancelled(_)
+                | Self::Gone
+        )
+    }
+
+    /// What an error means that came of looking at a queue or an exchange.
+    pub(crate) fn about(name: &str, error: lapin::Error) -> Self {
+        match amqp_code(&error) {
+            Some(NOT_FOUND) => Self::Missing(name.to_owned()),
+            Some(PRECONDITION_FAILED) => Self::Drift(name.to_owned(), error),
+            _ => error.into(),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Transport and topology: the only crate that sees lapin, and the only one that names a queue or
 //! an exchange. It knows no job.
 //!
-//! In reading order: the names and their arguments ([`topology`]), a [`Connection`], the
+//! In reading order: the names and their arguments ([`topology`]), who may do what with them
+//! ([`rights`], [`definitions`], [`management`], [`examine`]), a [`Connection`], the
 //! [`Publisher`] and the [`Consumer`] of a channel, and the [`Backoff`] with which all of it is
 //! built anew.
 //!
@@ -13,12 +14,18 @@
 
 pub mod topology;
 
+pub mod definitions;
+pub mod examine;
+pub mod management;
+pub mod rights;
+
 mod backoff;
 mod chain;
 mod connection;
 mod consumer;
 mod convert;
 mod dead;
+mod declare;
 mod error;
 mod publisher;
 mod salvage;
@@ -31,5 +38,5 @@ pub use consumer::{Acker, Consumer, Delivery};
 pub use dead::dead_letter;
 pub use error::Error;
 pub use publisher::{Outcome, Publication, Publisher};
-pub use salvage::salvage;
+pub use salvage::{greeting, salvage};
 pub use settings::Settings;

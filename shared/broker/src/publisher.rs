@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
 use crate::convert::to_lapin;
-use crate::topology::short;
+use crate::declare::short;
 
 /// A message to be published.
 #[derive(Debug, Clone)]

@@ -83,6 +83,21 @@ where
     Ok(taken)
 }
 
+/// What a broker says of itself before anybody has logged in: its product and its version. lapin
+/// does not hand that on.
+///
+/// # Errors
+/// [`Error::Gone`] and [`Error::Timeout`]: nobody, or no AMQP 0-9-1 broker, answers there.
+pub async fn greeting(settings: &Settings) -> Result<(String, String), Error> {
+    let uri: AMQPUri = settings.url.parse().map_err(Error::Url)?;
+    let start = Wire::greet(&uri, settings.connect_timeout_ms).await?.1;
+    let mut start = Reader::new(&start);
+    let _version: [u8; 2] = start.array().ok_or(Error::Gone)?;
+    let said = start.table().ok_or(Error::Gone)?;
+    let text = |name| said.text(name).unwrap_or_default().to_owned();
+    Ok((text("product"), text("version")))
+}
+
 /// A connection of which every byte is read here.
 struct Wire {
     stream: TcpStream,
@@ -92,12 +107,18 @@ struct Wire {
 }
 
 impl Wire {
-    async fn open(uri: &AMQPUri, connect_timeout_ms: u64) -> Result<Self, Error> {
+    /// Connects; returns what the broker says first.
+    async fn greet(uri: &AMQPUri, connect_timeout_ms: u64) -> Result<(Self, Vec<u8>), Error> {
         let address = (uri.authority.host.as_str(), uri.authority.port);
         let stream = in_time(connect_timeout_ms, TcpStream::connect(address)).await?;
         let mut wire = Self { stream, frame_max: FRAME_MAX, passed: 0 };
         in_time(ANSWER_MS, wire.stream.write_all(b"AMQP\x00\x00\x09\x01")).await?;
-        wire.receive([10, 10]).await?;
+        let start = wire.receive([10, 10]).await?;
+        Ok((wire, start))
+    }
+
+    async fn open(uri: &AMQPUri, connect_timeout_ms: u64) -> Result<Self, Error> {
+        let (mut wire, _) = Self::greet(uri, connect_timeout_ms).await?;
         let user = &uri.authority.userinfo;
         let response = format!("\0{}\0{}", user.username, user.password);
         let name = format!("salvage ({})", std::process::id());

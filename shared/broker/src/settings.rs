@@ -10,6 +10,8 @@ pub struct Settings {
     pub heartbeat_s: u16,
     /// How long a connection may take to be made.
     pub connect_timeout_ms: u64,
+    /// Whether what is missing of the topology is created, which takes the right to.
+    pub declare: bool,
 }
 
 impl std::fmt::Debug for Settings {
@@ -31,6 +33,16 @@ impl Settings {
             );
         }
         Ok(())
+    }
+
+    /// The virtual host of the connection.
+    ///
+    /// # Errors
+    /// [`crate::Error::Url`] if the URL is none.
+    pub fn vhost(&self) -> Result<String, crate::Error> {
+        let uri: lapin::uri::AMQPUri = self.url.parse().map_err(crate::Error::Url)?;
+        // A URL that ends after the host names the default one, as in every other client.
+        Ok(if uri.vhost.is_empty() { "/".to_owned() } else { uri.vhost })
     }
 
     /// The user of the connection, which is the name of the client.

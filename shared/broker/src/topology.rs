@@ -12,11 +12,6 @@
 //! Durable quorum queues, the type explicit; arguments that mean the same on RabbitMQ 3.10 to 4.3.
 
 use job::QueueName;
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, ExchangeKind};
-
-use crate::Error;
 
 /// Where clients publish submissions; the routing key is the type.
 pub const SUBMIT: &str = "counterfoil.submit";
@@ -60,18 +55,40 @@ pub fn work_queue(queue: &QueueName) -> String {
     format!("{WORK}.{queue}")
 }
 
+/// How an exchange routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// By patterns of the routing key.
+    Topic,
+    /// To every queue.
+    Fanout,
+    /// By the routing key itself.
+    Direct,
+}
+
+impl Kind {
+    /// AMQP's word.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::Fanout => "fanout",
+            Self::Direct => "direct",
+        }
+    }
+}
+
 struct Exchange {
     name: &'static str,
-    kind: ExchangeKind,
+    kind: Kind,
 }
 
 const EXCHANGES: &[Exchange] = &[
-    Exchange { name: SUBMIT, kind: ExchangeKind::Topic },
-    Exchange { name: REQUEST, kind: ExchangeKind::Topic },
-    Exchange { name: LINE, kind: ExchangeKind::Fanout },
-    Exchange { name: WORK, kind: ExchangeKind::Direct },
-    Exchange { name: DROPPED, kind: ExchangeKind::Fanout },
-    Exchange { name: DEAD, kind: ExchangeKind::Fanout },
+    Exchange { name: SUBMIT, kind: Kind::Topic },
+    Exchange { name: REQUEST, kind: Kind::Topic },
+    Exchange { name: LINE, kind: Kind::Fanout },
+    Exchange { name: WORK, kind: Kind::Direct },
+    Exchange { name: DROPPED, kind: Kind::Fanout },
+    Exchange { name: DEAD, kind: Kind::Fanout },
 ];
 
 /// What a queue is, beside durable and of type quorum.
@@ -101,71 +118,69 @@ const BINDINGS: &[(&str, &str, &str)] = &[
     (DEAD, DEAD_QUEUE, ""),
 ];
 
-/// Declares everything but the work queues.
-pub(crate) async fn declare(channel: &Channel) -> Result<(), Error> {
-    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    for exchange in EXCHANGES {
-        let kind = exchange.kind.clone();
-        channel
-            .exchange_declare(exchange.name.into(), kind, durable, FieldTable::default())
-            .await?;
-    }
-    for (name, role) in QUEUES {
-        declare_queue(channel, name, *role).await?;
-    }
-    for (exchange, queue, key) in BINDINGS {
-        bind(channel, exchange, queue, key).await?;
-    }
-    Ok(())
+/// An argument of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Argument {
+    Text(&'static str),
+    Number(i64),
+    Flag(bool),
 }
 
-/// Declares the queue of a work queue's jobs.
-pub(crate) async fn declare_work(channel: &Channel, queue: &QueueName) -> Result<(), Error> {
-    let name = work_queue(queue);
-    declare_queue(channel, &name, Role::Work).await?;
-    bind(channel, WORK, &name, queue.as_str()).await
+/// A queue as it is to be.
+#[derive(Debug, Clone)]
+pub(crate) struct QueueShape {
+    pub(crate) name: String,
+    pub(crate) arguments: Vec<(&'static str, Argument)>,
 }
 
-async fn declare_queue(channel: &Channel, name: &str, role: Role) -> Result<(), Error> {
-    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(short(name)?, options, arguments(role)).await?;
-    Ok(())
+/// What routes messages from an exchange into a queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    pub(crate) exchange: &'static str,
+    pub(crate) queue: String,
+    pub(crate) key: String,
 }
 
-async fn bind(channel: &Channel, exchange: &str, queue: &str, key: &str) -> Result<(), Error> {
-    channel
-        .queue_bind(
-            short(queue)?,
-            short(exchange)?,
-            short(key)?,
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        )
-        .await?;
-    Ok(())
+/// Every exchange.
+pub(crate) fn exchanges() -> impl Iterator<Item = (&'static str, Kind)> {
+    EXCHANGES.iter().map(|exchange| (exchange.name, exchange.kind))
 }
 
-fn arguments(role: Role) -> FieldTable {
-    let mut arguments = FieldTable::default();
-    let mut text = |name: &'static str, value: &'static str| {
-        arguments.insert(name.into(), AMQPValue::LongString(value.into()));
-    };
-    text("x-queue-type", "quorum");
+/// Every queue, with those of work queues.
+pub(crate) fn queues(work: &[QueueName]) -> Vec<QueueShape> {
+    let fixed = QUEUES.iter().map(|(name, role)| ((*name).to_owned(), *role));
+    let work = work.iter().map(|queue| (work_queue(queue), Role::Work));
+    fixed.chain(work).map(|(name, role)| QueueShape { name, arguments: arguments(role) }).collect()
+}
+
+/// Every binding, with those of work queues.
+pub(crate) fn routes(work: &[QueueName]) -> Vec<Route> {
+    let fixed = BINDINGS.iter().map(|(exchange, queue, key)| Route {
+        exchange,
+        queue: (*queue).to_owned(),
+        key: (*key).to_owned(),
+    });
+    let work = work.iter().map(|queue| Route {
+        exchange: WORK,
+        queue: work_queue(queue),
+        key: queue.as_str().to_owned(),
+    });
+    fixed.chain(work).collect()
+}
+
+fn arguments(role: Role) -> Vec<(&'static str, Argument)> {
+    let mut arguments = vec![("x-queue-type", Argument::Text("quorum"))];
     if role != Role::Last {
-        text("x-overflow", "reject-publish");
+        arguments.push(("x-overflow", Argument::Text("reject-publish")));
         // What a client lets expire, or what comes back a milliard times, is recorded, not lost.
-        text("x-dead-letter-exchange", DROPPED);
-        text("x-dead-letter-strategy", "at-least-once");
-        arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(QUEUE_BYTES_MAX));
+        arguments.push(("x-dead-letter-exchange", Argument::Text(DROPPED)));
+        arguments.push(("x-dead-letter-strategy", Argument::Text("at-least-once")));
+        arguments.push(("x-max-length-bytes", Argument::Number(QUEUE_BYTES_MAX)));
     }
     if role == Role::Line {
         // One registrar decides; the others stand by, and RabbitMQ chooses the next.
-        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+        arguments.push(("x-single-active-consumer", Argument::Flag(true)));
     }
-    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERY_LIMIT));
+    arguments.push(("x-delivery-limit", Argument::Number(DELIVERY_LIMIT)));
     arguments
-}
-
-pub(crate) fn short(text: &str) -> Result<ShortString, Error> {
-    ShortString::try_new(text).map_err(|_| Error::TooLong(text.chars().take(80).collect()))
 }

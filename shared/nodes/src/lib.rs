@@ -1,11 +1,12 @@
 //! Private RabbitMQ and Redis nodes as child processes: own ports, own directories, nothing shared
 //! with a system's broker. For `counterfoil dev` and for the tests; not for production.
 //!
-//! In reading order: [`ports`], one [`Redis`], one [`RabbitMq`], and the pair of them that test
-//! processes share ([`shared`]).
+//! In reading order: [`ports`], one [`Redis`], one [`RabbitMq`], the pair of them with users and
+//! topology ([`Deployment`]), and the pair that test processes share ([`shared`]).
 
 pub mod ports;
 
+mod deployment;
 mod rabbitmq;
 mod redis;
 
@@ -15,7 +16,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub use rabbitmq::{Definitions, RabbitMq, User};
+pub use deployment::{Deployment, PASSWORD};
+pub use rabbitmq::RabbitMq;
 pub use redis::{Fsync, Redis};
 
 /// Why a node did not start.

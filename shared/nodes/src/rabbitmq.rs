@@ -2,8 +2,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::{Error, find_program, ports, spawn, terminate, wait_until};
 
 /// A private RabbitMQ node, with an Erlang port mapper of its own.
@@ -23,48 +21,6 @@ struct Ports {
     distribution: u16,
 }
 
-/// A user with every right in the default virtual host.
-#[derive(Debug, Clone)]
-pub struct User {
-    /// Its name; for a client, the client's name.
-    pub name: String,
-    /// Its password.
-    pub password: String,
-    /// Whether it may administrate.
-    pub administrator: bool,
-}
-
-/// What is there when the node first starts.
-#[derive(Debug, Clone, Default)]
-pub struct Definitions {
-    /// Users of the default virtual host.
-    pub users: Vec<User>,
-}
-
-impl Definitions {
-    /// RabbitMQ's definitions file.
-    fn to_json(&self) -> String {
-        let users: Vec<_> = self
-            .users
-            .iter()
-            .map(|user| {
-                let tags = if user.administrator { "administrator" } else { "" };
-                json!({ "name": user.name, "password": user.password, "tags": tags })
-            })
-            .collect();
-        let permissions: Vec<_> = self
-            .users
-            .iter()
-            .map(|user| {
-                json!({ "user": user.name, "vhost": "/", "configure": ".*", "write": ".*",
-                        "read": ".*" })
-            })
-            .collect();
-        json!({ "vhosts": [{ "name": "/" }], "users": users, "permissions": permissions })
-            .to_string()
-    }
-}
-
 /// Debian's wrapper changes the user and expects the system's directories: it is passed by.
 const SERVERS: &[&str] = &["/usr/lib/rabbitmq/bin/rabbitmq-server"];
 const CONTROLS: &[&str] = &["/usr/lib/rabbitmq/bin/rabbitmqctl"];
@@ -73,14 +29,15 @@ const STOPS_WITHIN: Duration = Duration::from_secs(20);
 
 impl RabbitMq {
     /// Starts a node with its data in a directory. AMQP is served on `amqp_port`; management, where
-    /// it is wanted, on a free port.
+    /// it is wanted, on a free port. `definitions` is a definitions file's text: users, rights and
+    /// topology of the first start.
     ///
     /// # Errors
     /// It is not installed, or did not come up.
     pub fn start(
         directory: &Path,
         amqp_port: u16,
-        definitions: &Definitions,
+        definitions: &str,
         management: bool,
     ) -> Result<Self, Error> {
         let free = ports::free(3)?;
@@ -204,7 +161,7 @@ fn node_pid(directory: &Path) -> Option<u32> {
 fn prepare(
     directory: &Path,
     ports: Ports,
-    definitions: &Definitions,
+    definitions: &str,
     management: bool,
 ) -> Result<(), Error> {
     let write = |name: &str, text: &str| {
@@ -228,7 +185,7 @@ fn prepare(
             ports.management
         ));
     }
-    write("definitions.json", &definitions.to_json())?;
+    write("definitions.json", definitions)?;
     write("rabbitmq.conf", &config)?;
     write("rabbitmq-env.conf", "")?;
     write("enabled_plugins", if management { "[rabbitmq_management]." } else { "[]." })

@@ -22,6 +22,7 @@ pub struct Redis {
     fsync: Fsync,
 }
 
+const USERS: &str = "users.acl";
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 
 impl Redis {
@@ -30,8 +31,23 @@ impl Redis {
     /// # Errors
     /// It is not installed, or did not come up.
     pub fn start(directory: &Path, port: u16, fsync: Fsync) -> Result<Self, Error> {
+        Self::start_with_users(directory, port, fsync, "user default on nopass ~* &* +@all\n")
+    }
+
+    /// The same, with the users of an ACL file's text.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with_users(
+        directory: &Path,
+        port: u16,
+        fsync: Fsync,
+        acl: &str,
+    ) -> Result<Self, Error> {
         std::fs::create_dir_all(directory)
             .map_err(Error::system(directory.display().to_string()))?;
+        let users = directory.join(USERS);
+        std::fs::write(&users, acl).map_err(Error::system(users.display().to_string()))?;
         let child = start(directory, port, fsync)?;
         Ok(Self { child, port, directory: directory.to_owned(), fsync })
     }
@@ -39,6 +55,11 @@ impl Redis {
     /// Where it is reached.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// Where it is reached as a user.
+    pub fn url_of(&self, user: &str, password: &str) -> String {
+        format!("redis://{user}:{password}@127.0.0.1:{}/0", self.port)
     }
 
     /// Its process.
@@ -107,7 +128,9 @@ fn start(directory: &Path, port: u16, fsync: Fsync) -> Result<Child, Error> {
             .arg("--dir")
             .arg(directory)
             .args(["--save", "", "--appendonly", "yes", "--appendfsync", fsync])
-            .args(["--maxmemory-policy", "noeviction"]),
+            .args(["--maxmemory-policy", "noeviction"])
+            .arg("--aclfile")
+            .arg(directory.join(USERS)),
         &log,
     )?;
     let ready =

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use crate::{Definitions, Error, Fsync, RabbitMq, Redis, User, ports};
+use crate::{Error, Fsync, PASSWORD, RabbitMq, Redis, ports};
 
 /// The nodes that are shared.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,15 +32,14 @@ pub struct Nodes {
 /// The administrator of the shared node.
 pub const ADMINISTRATOR: &str = "admin";
 /// Users of the shared node who have no right but those that a test gives them.
-pub const USERS: [&str; 4] = ["server", "shop", "till", "bad.name"];
-/// Every user's password on private nodes.
-pub const PASSWORD: &str = "secret";
+pub const USERS: [&str; 5] = ["server", "worker", "shop", "till", "bad.name"];
 
-/// The shared nodes, started if they are not there, and what keeps them alive.
+/// The shared nodes, started if they are not there, and what keeps them alive. `acl` names Redis's
+/// users.
 ///
 /// # Errors
 /// They cannot be started.
-pub fn acquire(directory: &Path) -> Result<(Nodes, File), Error> {
+pub fn acquire(directory: &Path, acl: &str) -> Result<(Nodes, File), Error> {
     let what = || directory.display().to_string();
     std::fs::create_dir_all(directory).map_err(Error::system(what()))?;
     let in_use = File::create(directory.join("in-use")).map_err(Error::system(what()))?;
@@ -50,7 +50,7 @@ pub fn acquire(directory: &Path) -> Result<(Nodes, File), Error> {
     if let Some(nodes) = running(&state) {
         return Ok((nodes, in_use));
     }
-    let nodes = start(directory)?;
+    let nodes = start(directory, acl)?;
     let text = serde_json::to_string_pretty(&nodes).unwrap_or_default();
     std::fs::write(&state, text).map_err(Error::system(what()))?;
     watch(directory, &nodes, &state)?;
@@ -73,21 +73,17 @@ fn running(state: &Path) -> Option<Nodes> {
     all.into_iter().all(ports::is_open).then_some(nodes)
 }
 
-fn start(directory: &Path) -> Result<Nodes, Error> {
+fn start(directory: &Path, acl: &str) -> Result<Nodes, Error> {
     // What a machine that lost power left behind is of no use.
     for folder in ["rabbitmq", "redis"] {
         std::fs::remove_dir_all(directory.join(folder)).ok();
     }
     let free = ports::free(2)?;
-    let user = |name: &str, administrator| User {
-        name: name.to_owned(),
-        password: PASSWORD.to_owned(),
-        administrator,
-    };
-    let users = USERS.map(|name| user(name, false)).into_iter();
-    let users = users.chain([user(ADMINISTRATOR, true)]).collect();
-    let definitions = Definitions { users };
-    let redis = Redis::start(&directory.join("redis"), free[0], Fsync::Everysec)?;
+    let user = |name: &str, tags: &str| json!({ "name": name, "password": PASSWORD, "tags": tags });
+    let users: Vec<_> = USERS.iter().map(|name| user(name, "")).collect();
+    let users: Vec<_> = users.into_iter().chain([user(ADMINISTRATOR, "administrator")]).collect();
+    let definitions = json!({ "users": users, "vhosts": [{ "name": "/" }] }).to_string();
+    let redis = Redis::start_with_users(&directory.join("redis"), free[0], Fsync::Everysec, acl)?;
     let rabbitmq = RabbitMq::start(&directory.join("rabbitmq"), free[1], &definitions, true)?;
     let management_port = rabbitmq.management_port();
     let (rabbitmq_pid, mapper_port) = rabbitmq.leave();

@@ -28,6 +28,16 @@ pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, Error> {
     load_with(file, environment)
 }
 
+/// All sections as they are used, with secrets made unreadable.
+///
+/// # Errors
+/// [`Error`], in one line.
+pub fn effective(file: Option<&Path>) -> Result<serde_json::Value, Error> {
+    let mut all: serde_json::Value = load(file)?;
+    redact(&mut all);
+    Ok(all)
+}
+
 /// Loads with a given environment.
 ///
 /// # Errors
@@ -60,6 +70,25 @@ pub fn load_with<T: DeserializeOwned>(
     config.try_deserialize().map_err(|error| Error(one_line(&error.to_string())))
 }
 
+/// A secret, and the password of a URL.
+fn redact(value: &mut serde_json::Value) {
+    const HIDDEN: &str = "***";
+    let serde_json::Value::Object(table) = value else { return };
+    for (key, value) in table {
+        match value {
+            serde_json::Value::String(text) if key == "secret" => HIDDEN.clone_into(text),
+            serde_json::Value::String(text) if key == "url" => {
+                let Some((before, host)) = text.rsplit_once('@') else { continue };
+                let user = before.find("://").map_or(0, |place| place + 3);
+                if let Some(colon) = before[user..].find(':') {
+                    *text = format!("{}:{HIDDEN}@{host}", &before[..user + colon]);
+                }
+            }
+            other => redact(other),
+        }
+    }
+}
+
 /// Kubernetes sets variables for each service, after its name; one may be called counterfoil.
 /// <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>
 fn is_of_kubernetes(rest: &str) -> bool {
@@ -87,7 +116,7 @@ mod toml_like {
     pub(super) struct Sections(BTreeMap<String, BTreeMap<String, Value>>);
 
     /// Keys that have no default.
-    const WITHOUT_DEFAULT: &[(&str, &str)] = &[("redis", "secret")];
+    const WITHOUT_DEFAULT: &[(&str, &str)] = &[("redis", "secret"), ("server", "keep")];
 
     impl Sections {
         fn keys<'a>(&'a self, section: &'a str) -> BTreeSet<&'a str> {
@@ -205,6 +234,18 @@ mod tests {
         let error = with(&[("COUNTERFOIL_AMQP_HEARTBEAT_S", "soon")]).unwrap_err().to_string();
         assert!(error.contains("heartbeat_s"), "{error}");
         assert!(!error.contains('\n'));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let mut all = serde_json::json!({
+            "amqp": { "url": "amqp://shop:p:w@d@rabbit:5672/v" },
+            "redis": { "url": "redis://localhost/0", "secret": "x" },
+        });
+        redact(&mut all);
+        assert_eq!(all["amqp"]["url"], "amqp://shop:***@rabbit:5672/v");
+        assert_eq!(all["redis"]["url"], "redis://localhost/0");
+        assert_eq!(all["redis"]["secret"], "***");
     }
 
     #[test]

@@ -97,8 +97,15 @@ impl Keys {
     /// The set that lists the jobs of a state; `None` for states that are not listed.
     pub fn state(&self, slot: u16, state: State, job_type: &JobType) -> Option<String> {
         match state {
-            State::Succeeded | State::Cancelled | State::Expired => None,
             State::Parked => Some(self.parked(slot, job_type.as_str())),
+            _ => self.state_set(slot, state),
+        }
+    }
+
+    /// The same for a state whose jobs of all types are in one set.
+    pub fn state_set(&self, slot: u16, state: State) -> Option<String> {
+        match state {
+            State::Succeeded | State::Cancelled | State::Expired | State::Parked => None,
             _ => Some(format!("{}:{{{slot}}}:{state}", self.prefix)),
         }
     }

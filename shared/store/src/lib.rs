@@ -1,9 +1,10 @@
 //! The record of every job. The only crate that sees Redis, and the only one that names a key.
 //!
 //! In reading order: the keys ([`keys`]), what stands in a record ([`record`]), the connection and
-//! what is checked on it ([`connection`], [`opening`]), the scripts ([`scripts`]), and then what
-//! can be done with a job: [`accept`], [`change`], [`claim`], [`report`], [`read`], [`list`],
-//! [`subscribe`], [`wait`], [`due`], [`outbox`], [`retire`], [`replay`], [`types`].
+//! what is checked on it ([`connection`], [`opening`]), who may do what ([`acl`]) and how a store is
+//! looked at from outside ([`examine`]), the scripts ([`scripts`]), and then what can be done with a
+//! job: [`accept`], [`change`], [`claim`], [`report`], [`read`], [`list`], [`subscribe`], [`wait`],
+//! [`due`], [`outbox`], [`retire`], [`replay`], [`types`].
 //!
 //! # What is authoritative
 //! Redis is, for the state of a job; its clock is, for leases and due times. Every change of a job
@@ -18,7 +19,9 @@
 pub mod keys;
 pub mod record;
 
+pub mod acl;
 pub mod connection;
+pub mod examine;
 pub mod opening;
 
 pub mod scripts;

@@ -5,9 +5,10 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
+use broker::rights::{SERVER_USER, WORKER_USER};
 use broker::{Connection, Publication, topology};
 use harness::{Process, workspace};
-use nodes::{Definitions, Fsync, RabbitMq, Redis, User, ports};
+use nodes::{Deployment, ports};
 use protocol::{Kind, Properties, headers};
 
 /// Jobs of the run, and of the run before it that warms everything up.
@@ -24,27 +25,27 @@ async fn main() -> anyhow::Result<()> {
         std::fs::remove_dir_all(&directory)?;
     }
     let free = ports::free(2)?;
-    let user = |name: &str| User {
-        name: name.to_owned(),
-        password: "secret".to_owned(),
-        administrator: false,
+    let nodes = Deployment::start(&directory, (free[0], free[1]), "counterfoil", &["shop"], &[])?;
+    let environment = |user: &str| {
+        [
+            ("COUNTERFOIL_AMQP_URL", nodes.amqp_url(user)),
+            ("COUNTERFOIL_REDIS_URL", nodes.redis_url(user)),
+            ("COUNTERFOIL_LOG_FILTER", "warn".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
     };
-    let definitions = Definitions { users: vec![user("server"), user("shop")] };
-    let redis = Redis::start(&directory.join("redis"), free[0], Fsync::Everysec)?;
-    let rabbitmq = RabbitMq::start(&directory.join("rabbitmq"), free[1], &definitions, false)?;
-    let url = |user: &str| format!("amqp://{user}:secret@{}/", rabbitmq.address());
-    let environment = [
-        ("COUNTERFOIL_AMQP_URL", url("server")),
-        ("COUNTERFOIL_REDIS_URL", redis.url()),
-        ("COUNTERFOIL_LOG_FILTER", "warn".to_owned()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value));
-    let (server, mut says) = Process::start("counterfoil", &["server"], &environment, &directory)?;
+    let start = |role, user| Process::start("counterfoil", &[role], &environment(user), &directory);
+    let (server, mut says) = start("server", SERVER_USER)?;
     says.until("working").await?;
-    let (worker, mut says) = Process::start("counterfoil", &["worker"], &environment, &directory)?;
+    let (worker, mut says) = start("worker", WORKER_USER)?;
     says.until("working").await?;
 
-    let amqp = broker::Settings { url: url("shop"), heartbeat_s: 10, connect_timeout_ms: 5000 };
+    let amqp = broker::Settings {
+        url: nodes.amqp_url("shop"),
+        heartbeat_s: 10,
+        connect_timeout_ms: 5000,
+        declare: false,
+    };
     run(&amqp, "w", WARM_UP).await?;
     let began = Instant::now();
     run(&amqp, "b", JOBS).await?;

@@ -4,15 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use harness::{Lines, Process, workspace};
-use nodes::{Definitions, Fsync, RabbitMq, Redis, User, ports};
+use nodes::{Deployment, ports};
 
-/// Every user's password on the private broker.
-const PASSWORD: &str = "secret";
+/// The queue that the order desk serves.
+const QUEUE: &str = "orders";
 
 pub(crate) struct Stage {
     pub(crate) directory: PathBuf,
-    redis: Redis,
-    rabbitmq: RabbitMq,
+    nodes: Deployment,
 }
 
 impl Stage {
@@ -24,16 +23,10 @@ impl Stage {
         }
         tokio::task::spawn_blocking(move || {
             let free = ports::free(2)?;
-            let users = ["server", "shop"].map(|name| User {
-                name: name.to_owned(),
-                password: PASSWORD.to_owned(),
-                administrator: false,
-            });
-            let definitions = Definitions { users: users.to_vec() };
-            let redis = Redis::start(&directory.join("redis"), free[0], Fsync::Everysec)?;
-            let rabbitmq =
-                RabbitMq::start(&directory.join("rabbitmq"), free[1], &definitions, false)?;
-            Ok(Self { directory, redis, rabbitmq })
+            let queues = [job::QueueName::parse(QUEUE)?];
+            let ports = (free[0], free[1]);
+            let nodes = Deployment::start(&directory, ports, "counterfoil", &["shop"], &queues)?;
+            Ok(Self { directory, nodes })
         })
         .await?
     }
@@ -45,10 +38,9 @@ impl Stage {
         program: &str,
         arguments: &[&str],
     ) -> anyhow::Result<(Process, Lines)> {
-        let amqp = format!("amqp://{user}:{PASSWORD}@{}/", self.rabbitmq.address());
         let environment = [
-            ("COUNTERFOIL_AMQP_URL", amqp),
-            ("COUNTERFOIL_REDIS_URL", self.redis.url()),
+            ("COUNTERFOIL_AMQP_URL", self.nodes.amqp_url(user)),
+            ("COUNTERFOIL_REDIS_URL", self.nodes.redis_url(user)),
             ("COUNTERFOIL_LOG_FILTER", "error".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value));
@@ -59,11 +51,7 @@ impl Stage {
     pub(crate) async fn clear(self) -> anyhow::Result<()> {
         println!("\nStopping RabbitMQ and Redis …");
         let directory = self.directory.clone();
-        tokio::task::spawn_blocking(move || {
-            self.rabbitmq.stop();
-            self.redis.stop();
-        })
-        .await?;
+        tokio::task::spawn_blocking(move || self.nodes.stop()).await?;
         Ok(std::fs::remove_dir_all(directory)?)
     }
 }

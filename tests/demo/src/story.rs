@@ -1,6 +1,7 @@
 //! What is shown, step by step, and the table of it.
 
 use anyhow::Context as _;
+use broker::rights::{SERVER_USER, WORKER_USER};
 use harness::{Process, workspace};
 
 use crate::shop::{Said, counterfoil, quietly};
@@ -48,7 +49,7 @@ pub(crate) async fn tell(stage: &Stage, table: &mut Table) -> anyhow::Result<()>
     journaled_then_killed(stage, table, orders).await?;
     let server = serve(stage).await?;
     recovered(stage, table).await?;
-    let (desk, _) = stage.start("server", "order-desk", &[])?;
+    let (desk, _) = stage.start(WORKER_USER, "order-desk", &[])?;
     finished(stage, table).await?;
     answered(stage, table).await?;
     repeated(stage, table).await?;
@@ -60,7 +61,7 @@ pub(crate) async fn tell(stage: &Stage, table: &mut Table) -> anyhow::Result<()>
 }
 
 async fn serve(stage: &Stage) -> anyhow::Result<Process> {
-    let (server, mut output) = stage.start("server", "counterfoil", &["server"])?;
+    let (server, mut output) = stage.start(SERVER_USER, "counterfoil", &["server"])?;
     output.until("working").await?;
     Ok(server)
 }
@@ -178,7 +179,7 @@ async fn repeated(stage: &Stage, table: &mut Table) -> anyhow::Result<()> {
 
 async fn worker_killed(stage: &Stage, table: &mut Table) -> anyhow::Result<()> {
     println!("\n6. A desk is killed in the middle of an order; the next one finishes it.");
-    let (slow, _) = stage.start("server", "order-desk", &["--pace-ms", SLOW])?;
+    let (slow, _) = stage.start(WORKER_USER, "order-desk", &["--pace-ms", SLOW])?;
     let events = "reply.shop.orders";
     let body = r#"{"order":"A-2001","customer":"customer-1","lines":[{"sku":"A1","qty":1}]}"#;
     // The client that hears the events is a process of its own, as any AMQP client would be.
@@ -190,7 +191,7 @@ async fn worker_killed(stage: &Stage, table: &mut Table) -> anyhow::Result<()> {
     let reserved = heard.until("stock-reserved").await?;
     println!("  {reserved}\n  the desk is killed (SIGKILL)");
     slow.kill().await?;
-    let (next, _) = stage.start("server", "order-desk", &[])?;
+    let (next, _) = stage.start(WORKER_USER, "order-desk", &[])?;
     let done = counterfoil(stage, &["status", "A-2001", "--wait"]).await?;
     let attempt = done.lines.first().map(|line| line["attempt"].clone()).unwrap_or_default();
     let seen = format!("{} in attempt {attempt}", done.text("state"));

@@ -1,7 +1,6 @@
 //! What a test stands on: private nodes, shared by all tests of a run; a virtual host and a key
 //! prefix for each test; a raw AMQP client; the program as real processes.
 
-mod management;
 mod process;
 mod raw;
 mod wait;

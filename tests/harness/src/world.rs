@@ -3,13 +3,16 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::Context as _;
-use nodes::shared::{Nodes, PASSWORD, USERS, acquire};
+use broker::definitions::{Definitions, User};
+use broker::management::Management;
+use broker::rights::Role;
+use nodes::PASSWORD;
+use nodes::shared::{ADMINISTRATOR, Nodes, USERS, acquire};
 use serde::Deserialize;
 use server::Server;
 use store::{JobName, Record, Store};
 use worker::Worker;
 
-use crate::management::request;
 use crate::process::workspace;
 use crate::raw::Raw;
 
@@ -49,7 +52,10 @@ impl std::fmt::Debug for World {
 fn shared_nodes() -> anyhow::Result<&'static Nodes> {
     static NODES: OnceLock<Result<(Nodes, File), String>> = OnceLock::new();
     let started = NODES.get_or_init(|| {
-        acquire(&workspace().join("target/nodes")).map_err(|error| format!("{error:#}"))
+        // Whoever looks into the store from outside does so as the default user.
+        let acl = store::acl::render("t*", Some(PASSWORD));
+        let acl = format!("{acl}user default on nopass ~* &* +@all\n");
+        acquire(&workspace().join("target/nodes"), &acl).map_err(|error| format!("{error:#}"))
     });
     match started {
         Ok((nodes, _)) => Ok(nodes),
@@ -74,16 +80,12 @@ impl World {
     fn make() -> anyhow::Result<Self> {
         let nodes = shared_nodes()?;
         let name = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
-        request(nodes, "PUT", &format!("/api/vhosts/{name}"), "")?;
-        for user in USERS {
-            let all = r#"{"configure":".*","write":".*","read":".*"}"#;
-            request(nodes, "PUT", &format!("/api/permissions/{name}/{user}"), all)?;
-        }
+        management(nodes)?.import(&definitions(&name))?;
         let directory = workspace().join("target/worlds").join(&name);
         std::fs::create_dir_all(&directory)?;
         let mut settings: Settings = settings::load_with(None, []).context("default settings")?;
         settings.amqp.url = url(nodes, "server", &name);
-        settings.redis.url = format!("redis://127.0.0.1:{}/0", nodes.redis_port);
+        settings.redis.url = redis_url(nodes, store::acl::SERVER_USER);
         settings.redis.prefix.clone_from(&name);
         settings.client.journal = directory.join("journal.db");
         // Failures are to be seen soon.
@@ -147,11 +149,41 @@ impl World {
 
     /// The settings of a worker.
     pub fn worker_settings(&self) -> worker::Settings {
-        worker::Settings {
-            amqp: self.settings.amqp.clone(),
-            redis: self.settings.redis.clone(),
-            worker: self.settings.worker.clone(),
-        }
+        let mut redis = self.settings.redis.clone();
+        redis.url = redis.url.replace(store::acl::SERVER_USER, store::acl::WORKER_USER);
+        worker::Settings { amqp: self.amqp("worker"), redis, worker: self.settings.worker.clone() }
+    }
+
+    /// Another work queue, as `counterfoil setup --queue` creates it.
+    ///
+    /// # Errors
+    /// RabbitMQ refuses it.
+    pub async fn work_queue(&self, queue: &str) -> anyhow::Result<()> {
+        let queue = job::QueueName::parse(queue)?;
+        let connection = broker::Connection::open(&self.amqp(ADMINISTRATOR), "a test").await?;
+        connection.declare_work_queue(&queue).await?;
+        connection.close().await;
+        Ok(())
+    }
+
+    /// Puts a message with an id into a queue, as an administrator may: the end of what a test
+    /// looks for there.
+    ///
+    /// # Errors
+    /// It was not confirmed.
+    pub async fn mark(&self, queue: &str, id: &str) -> anyhow::Result<()> {
+        let admin = self.raw(ADMINISTRATOR).await?;
+        admin.publish(broker::topology::DEFAULT, queue, admin.properties(id, ""), "").await
+    }
+
+    /// RabbitMQ's management interface, with its administrator's password.
+    pub fn management_url(&self) -> String {
+        management_url(self.nodes)
+    }
+
+    /// Where the store is looked into from outside, with every right.
+    pub fn redis_url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.nodes.redis_port)
     }
 
     /// A worker without handlers.
@@ -198,7 +230,7 @@ impl World {
         let redis = &self.settings.redis;
         [
             ("COUNTERFOIL_AMQP_URL", self.amqp_url(user)),
-            ("COUNTERFOIL_REDIS_URL", redis.url.clone()),
+            ("COUNTERFOIL_REDIS_URL", redis_url_of(user, &redis.url)),
             ("COUNTERFOIL_REDIS_PREFIX", redis.prefix.clone()),
             ("COUNTERFOIL_WORKER_LEASE_MS", self.settings.worker.lease_ms.to_string()),
             ("COUNTERFOIL_WORKER_BEAT_MS", self.settings.worker.beat_ms.to_string()),
@@ -242,11 +274,54 @@ impl Drop for World {
         if !std::thread::panicking() {
             std::fs::remove_dir_all(&self.directory).ok();
         }
-        if let Err(error) = request(self.nodes, "DELETE", &format!("/api/vhosts/{}", self.name), "")
-        {
+        let deleted = management(self.nodes).and_then(|it| Ok(it.delete_vhost(&self.name)?));
+        if let Err(error) = deleted {
             eprintln!("virtual host {} stays behind: {error}", self.name);
         }
     }
+}
+
+/// A worker has rights of its own in the store.
+fn redis_url_of(user: &str, url: &str) -> String {
+    match user {
+        "worker" => url.replace(store::acl::SERVER_USER, store::acl::WORKER_USER),
+        _ => url.to_owned(),
+    }
+}
+
+/// The virtual host, the rights of the users in it, and the topology.
+fn definitions(vhost: &str) -> serde_json::Value {
+    let users = USERS.iter().chain([&ADMINISTRATOR]).map(|name| User {
+        name: (*name).to_owned(),
+        password: None,
+        role: match *name {
+            ADMINISTRATOR => Role::Administrator,
+            "server" => Role::Server,
+            "worker" => Role::Worker,
+            _ => Role::Client,
+        },
+    });
+    let definitions = Definitions {
+        vhost: vhost.to_owned(),
+        users: users.collect(),
+        queues: vec![job::QueueName::default()],
+    };
+    let mut json = definitions.to_json();
+    // They are there already, with their passwords.
+    json["users"] = serde_json::json!([]);
+    json
+}
+
+fn management_url(nodes: &Nodes) -> String {
+    format!("http://{ADMINISTRATOR}:{PASSWORD}@127.0.0.1:{}", nodes.management_port)
+}
+
+fn management(nodes: &Nodes) -> anyhow::Result<Management> {
+    Ok(Management::new(&management_url(nodes))?)
+}
+
+fn redis_url(nodes: &Nodes, user: &str) -> String {
+    format!("redis://{user}:{PASSWORD}@127.0.0.1:{}/0", nodes.redis_port)
 }
 
 fn url(nodes: &Nodes, user: &str, vhost: &str) -> String {

@@ -68,11 +68,3 @@ pub(crate) struct Report {
     #[arg(long, value_name = "PERCENT")]
     pub(crate) progress: Option<u8>,
 }
-
-#[derive(Debug, Args)]
-pub(crate) struct Replay {
-    /// Who owns the job: the AMQP user
-    pub(crate) client: String,
-    /// The job id
-    pub(crate) job_id: String,
-}

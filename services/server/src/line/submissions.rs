@@ -265,8 +265,8 @@ impl Links {
 fn turned_down(outcome: &Accepted) -> Option<Refusal> {
     let (code, message) = match outcome {
         Accepted::TooOld => {
-            let message = "the timestamp is older than the horizon, so this id may have been a job's \
-                           that is forgotten by now";
+            let message = "the timestamp is older than the horizon: a job of this id may have \
+                           been forgotten by now";
             (Code::Forgotten, message)
         }
         Accepted::Quota => (Code::Quota, "this client has as many unfinished jobs as it may have"),

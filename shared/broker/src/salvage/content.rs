@@ -115,6 +115,13 @@ impl<'a> Reader<'a> {
         text(self, 2, &mut None)
     }
 
+    /// A table.
+    pub(super) fn table(&mut self) -> Option<Headers> {
+        let mut table = Headers::default();
+        self.entries(true, DEPTH_MAX, &mut table)?;
+        Some(table)
+    }
+
     /// The entries of a table, or of an array, which has no names.
     fn entries(&mut self, named: bool, depth: usize, to: &mut Headers) -> Option<()> {
         let depth = depth.checked_sub(1)?;

@@ -1,0 +1,111 @@
+//! `setup`: what an administrator does once. The topology over AMQP, users and rights over the
+//! management interface; or both as files that RabbitMQ and Redis read when they start.
+
+use anyhow::Context as _;
+use broker::definitions::{Definitions, User};
+use broker::management::Management;
+use broker::rights::{Role, SERVER_USER, WORKER_USER};
+use broker::{Connection, topology};
+use job::{ClientName, QueueName};
+use serde_json::json;
+
+use crate::cli::{self, Arguments, SetupPrint};
+use crate::exit::Exit;
+use crate::output;
+use crate::settings::Settings;
+
+pub(crate) async fn run(arguments: &Arguments, options: &cli::Setup) -> anyhow::Result<Exit> {
+    let settings = Settings::load(arguments)?;
+    let definitions = definitions(&settings, options)?;
+    match options.print {
+        Some(SetupPrint::Rabbitmq) => {
+            output::line(&serde_json::to_string_pretty(&definitions.to_json())?);
+        }
+        Some(SetupPrint::Redis) => {
+            let acl = store::acl::render(&settings.redis.prefix, None);
+            output::line(acl.trim_end());
+        }
+        None => set_up(arguments, &settings, options, definitions).await?,
+    }
+    Ok(Exit::Done)
+}
+
+fn definitions(settings: &Settings, options: &cli::Setup) -> anyhow::Result<Definitions> {
+    let user = |name: &str, role| User { name: name.to_owned(), password: None, role };
+    let mut users = vec![user(SERVER_USER, Role::Server), user(WORKER_USER, Role::Worker)];
+    for client in &options.clients {
+        ClientName::parse(client)?;
+        anyhow::ensure!(
+            users.iter().all(|known| known.name != *client),
+            "{client} is a user of the system's own; a client needs another name"
+        );
+        users.push(user(client, Role::Client));
+    }
+    let mut queues = vec![QueueName::default()];
+    for queue in &options.queues {
+        let queue = QueueName::parse(queue)?;
+        if !queues.contains(&queue) {
+            queues.push(queue);
+        }
+    }
+    Ok(Definitions { vhost: settings.amqp.vhost()?, users, queues })
+}
+
+async fn set_up(
+    arguments: &Arguments,
+    settings: &Settings,
+    options: &cli::Setup,
+    definitions: Definitions,
+) -> anyhow::Result<()> {
+    let connection = Connection::open(&settings.amqp, "counterfoil setup").await?;
+    let declared = connection.declare_topology(&definitions.queues).await;
+    connection.close().await;
+    declared.context("creating exchanges and queues takes an administrator's amqp.url")?;
+    for queue in &definitions.queues {
+        said(arguments, "queue", &topology::work_queue(queue), "is there")?;
+    }
+    let Some(url) = &options.management_url else {
+        return Ok(());
+    };
+    let management = Management::new(url)?;
+    let made = tokio::task::spawn_blocking(move || put_users(&management, definitions)).await??;
+    for (name, password) in made {
+        match password {
+            // The only time that anybody sees it.
+            Some(password) => said(arguments, "user", &name, &format!("password {password}"))?,
+            None => said(arguments, "user", &name, "was there; its rights are set")?,
+        }
+    }
+    Ok(())
+}
+
+/// Creates the users that are missing and sets the rights of all; returns the new passwords.
+fn put_users(
+    management: &Management,
+    definitions: Definitions,
+) -> anyhow::Result<Vec<(String, Option<String>)>> {
+    let mut made = Vec::with_capacity(definitions.users.len());
+    for user in definitions.users {
+        let password = if management.has_user(&user.name)? {
+            None
+        } else {
+            let password = format!("{:x}", uuid::Uuid::new_v4().as_simple());
+            management.put_user(&user, &password)?;
+            Some(password)
+        };
+        management.put_rights(&definitions.vhost, &user)?;
+        made.push((user.name, password));
+    }
+    Ok(made)
+}
+
+fn said(arguments: &Arguments, what: &str, name: &str, text: &str) -> anyhow::Result<()> {
+    if arguments.json {
+        return match text.strip_prefix("password ") {
+            Some(password) => output::json(&json!({ what: name, "password": password })),
+            None => output::json(&json!({ what: name })),
+        };
+    }
+    output::line(&format!("{what}  {name}  {text}"));
+    Ok(())
+}
