@@ -15,17 +15,19 @@ url_file() {
     echo "$here/$1"
 }
 
-start() {
-    COUNTERFOIL_AMQP_URL_FILE=$(url_file "$1-amqp-url") \
-        COUNTERFOIL_REDIS_URL_FILE=$(url_file "$1-redis-url") \
-        COUNTERFOIL_REDIS_SECRET_FILE=$CHECK_SECRETS/redis-secret \
-        "$program" --config "$config" "$1" >"$here/$1.log" 2>&1 &
+# as ROLE COMMAND
+as() {
+    COUNTERFOIL_AMQP_URL_FILE=$(url_file "$1-amqp-url")
+    COUNTERFOIL_REDIS_URL_FILE=$(url_file "$1-redis-url")
+    COUNTERFOIL_REDIS_SECRET_FILE=$CHECK_SECRETS/redis-secret
+    export COUNTERFOIL_AMQP_URL_FILE COUNTERFOIL_REDIS_URL_FILE COUNTERFOIL_REDIS_SECRET_FILE
+    exec "$program" --config "$config" "$2"
 }
 
-start server
+(as server server) >"$here/server.log" 2>&1 &
 server=$!
 trap 'kill "$server" 2>/dev/null || true' EXIT
-start worker
+(as worker worker) >"$here/worker.log" 2>&1 &
 worker=$!
 trap 'kill "$server" "$worker" 2>/dev/null || true' EXIT
 
@@ -36,6 +38,11 @@ said=$(timeout 30 "$program" submit demo.sleep '{"ms":200}' --notify '*' --until
     timeout 30 "$program" cancel A-1 2>&1) || {
     echo "a job does not go its way with the users of deploy/: $said"
     tail -n 5 "$here/server.log" "$here/worker.log"
+    exit 1
+}
+(as server doctor) >"$here/doctor.log" 2>&1 || {
+    cat "$here/doctor.log"
+    echo "the doctor finds something wrong with what deploy/ sets up"
     exit 1
 }
 kill "$worker"

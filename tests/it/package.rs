@@ -72,9 +72,9 @@ impl Root {
         Ok(command)
     }
 
-    /// A process that goes on, and works.
+    /// A process that goes on, and works, with the rights of its role.
     async fn start(&self, world: &World, role: &str) -> anyhow::Result<Child> {
-        let mut child = self.program(world, "server", &[role])?.stdout(Stdio::piped()).spawn()?;
+        let mut child = self.program(world, role, &[role])?.stdout(Stdio::piped()).spawn()?;
         let output = child.stdout.take().context("its output")?;
         let mut lines = BufReader::new(output).lines();
         let line = within(&format!("the {role} works"), lines.next_line()).await??;
