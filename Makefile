@@ -1,5 +1,5 @@
 # Everything that a contributor runs. Needs Rust; RabbitMQ and Redis are installed from Debian's
-# packages if they are missing, and no system service is started.
+# packages if they are missing, for `test` Python, Node and Go too; no system service is started.
 .PHONY: help demo test check check-deploy bench fmt clean
 
 help: ## this list
@@ -11,7 +11,7 @@ demo: ## the order desk with real processes, killed and recovered; ends with a t
 	@target/debug/counterfoil-demo
 
 test: ## every test, on private nodes
-	@deploy/dev/install.sh python
+	@deploy/dev/install.sh python node go
 	cargo test --locked --workspace --no-run
 	cargo build --locked -p counterfoil -p counterfoil-order-desk
 	cargo test --locked --workspace

@@ -1,14 +1,37 @@
 #!/bin/sh
 # Installs what a private RabbitMQ and Redis need, from Debian's packages, when something is
 # missing. No broker or store of the system's is left started or enabled: policy-rc.d refuses the
-# start that a package's installation would make. `install.sh python` adds what the Python examples
-# need, `install.sh deploy` what checks the deployment, `install.sh image` what builds an image.
+# start that a package's installation would make. `install.sh python node go` adds what the clients
+# in these languages need, any of them; `deploy` what checks the deployment, `image` what builds an
+# image.
 set -eu
 
 wanted="rabbitmq-server redis-server"
-[ "${1:-}" = python ] && wanted="$wanted python3 python3-pika"
-[ "${1:-}" = deploy ] && wanted="$wanted python3 python3-venv openssl systemd"
-[ "${1:-}" = image ] && wanted="$wanted ca-certificates buildah"
+node_modules=""
+for part in "$@"; do
+    case "$part" in
+    python) wanted="$wanted python3 python3-pika" ;;
+    node)
+        # Another Node than Debian's brings its npm along, and cannot stand beside Debian's.
+        command -v npm >/dev/null 2>&1 || wanted="$wanted nodejs npm"
+        node_modules=$(dirname "$0")/../../tests/foreign/node
+        ;;
+    go) wanted="$wanted golang-go golang-github-rabbitmq-amqp091-go-dev" ;;
+    deploy) wanted="$wanted python3 python3-venv openssl systemd" ;;
+    image) wanted="$wanted ca-certificates buildah" ;;
+    *)
+        echo "usage: install.sh [python] [node] [go] [deploy] [image]" >&2
+        exit 2
+        ;;
+    esac
+done
+
+# The modules of the Node producer, as its package-lock.json has them.
+install_modules() {
+    [ -n "$node_modules" ] || return 0
+    [ "$node_modules/node_modules/.package-lock.json" -nt "$node_modules/package-lock.json" ] ||
+        npm ci --prefix "$node_modules" --no-audit --no-fund --loglevel=error >&2
+}
 
 missing=""
 for package in $wanted; do
@@ -16,12 +39,14 @@ for package in $wanted; do
         missing="$missing $package"
 done
 if [ -z "$missing" ]; then
-    exit 0
+    install_modules
+    exit
 fi
 
 if ! command -v apt-get >/dev/null 2>&1; then
     if command -v rabbitmq-server >/dev/null 2>&1 && command -v redis-server >/dev/null 2>&1; then
-        exit 0
+        install_modules
+        exit
     fi
     cat >&2 <<'EOF'
 RabbitMQ (3.10 or later) and Redis (7.0 or later) are needed and this is not Debian.
@@ -75,3 +100,5 @@ if command -v systemctl >/dev/null 2>&1; then
         ;;
     esac
 fi
+
+install_modules

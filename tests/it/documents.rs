@@ -8,13 +8,13 @@ use job::{Event, State};
 use protocol::{Answer, Code};
 use worker::Failure;
 
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     let path = workspace().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Blocks of a language, each with the line before it.
-fn blocks<'a>(text: &'a str, language: &str) -> Vec<(&'a str, &'a str)> {
+pub(crate) fn blocks<'a>(text: &'a str, language: &str) -> Vec<(&'a str, &'a str)> {
     let fence = format!("```{language}\n");
     let mut found = Vec::new();
     let mut rest = text;
@@ -79,7 +79,8 @@ fn every_json_example_of_the_protocol_is_what_it_says() -> anyhow::Result<()> {
                 reply_to: Some("reply.shop.a".to_owned()),
                 ..protocol::Properties::default()
             };
-            let request = protocol::Request::read("status", &properties, example.as_bytes());
+            let verb = before.split('`').nth(1).unwrap_or_default();
+            let request = protocol::Request::read(verb, &properties, example.as_bytes());
             assert!(request.is_ok(), "{before}: {:?}", request.err());
         } else {
             let answer: Answer = serde_json::from_value(value.clone())?;

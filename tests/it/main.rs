@@ -8,6 +8,7 @@ mod claims;
 mod dead_letters;
 mod documents;
 mod duplicates;
+mod foreign;
 mod handed_over;
 mod interleavings;
 mod journal;

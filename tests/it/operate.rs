@@ -152,7 +152,7 @@ async fn doctor_names_what_is_missing_what_differs_and_what_waits() -> anyhow::R
     let mut inbox = shop.inbox("a").await?;
     shop.submit_job("none.such", "A-1", &inbox.queue, &[], "{}").await?;
     inbox.next_of("receipt").await?;
-    shop.submit_job("Bad Type", "", "", &[], "{}").await?;
+    shop.submit("order.place", shop.properties("~", ""), "{}").await?;
     let looking = world.raw("admin").await?;
     eventually("it is dead-lettered", || async {
         let depth = looking.connection.depth("counterfoil.dead").await?;

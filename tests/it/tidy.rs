@@ -11,7 +11,8 @@ fn files(extensions: &[&str]) -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
-            if path.is_dir() && name != "target" && name != ".git" {
+            let is_ours = !["target", ".git", "node_modules"].iter().any(|other| name == *other);
+            if path.is_dir() && is_ours {
                 folders.push(path);
             } else if path.extension().is_some_and(|e| extensions.iter().any(|x| e == *x)) {
                 found.push(path);
@@ -26,11 +27,12 @@ fn text(path: &Path) -> String {
 }
 
 /// Files that are longer, with the reason.
-const LONGER: &[(&str, &str)] = &[];
+const LONGER: &[(&str, &str)] =
+    &[("foreign/python/counterfoil.py", "a whole client that is copied as one file")];
 
 #[test]
 fn a_file_fits_in_one_sitting_and_a_line_on_a_screen() {
-    for path in files(&["rs", "lua", "py", "sh"]) {
+    for path in files(&["rs", "lua", "py", "js", "go", "sh"]) {
         let text = text(&path);
         let excused = LONGER.iter().any(|(name, _)| path.ends_with(name));
         assert!(text.lines().count() <= 400 || excused, "{} has over 400 lines", path.display());

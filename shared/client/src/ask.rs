@@ -157,8 +157,8 @@ impl Client {
         self.ask_one("erase", subject.into(), false).await
     }
 
-    /// A page of this client's jobs, newest first: `jobs`, and `next_page` if it goes on. What still
-    /// stands in the line is not listed.
+    /// A page of this client's jobs, newest first: `jobs`, and `next_page` if it goes on. What
+    /// still stands in the line is not listed.
     ///
     /// # Errors
     /// As [`Self::status`].

@@ -49,16 +49,23 @@ impl Process {
         environment: &[(String, String)],
         directory: &Path,
     ) -> anyhow::Result<(Self, Lines)> {
-        let mut child = Command::new(binary(name)?)
-            .args(arguments)
-            .envs(environment.iter().cloned())
-            .current_dir(directory)
+        let mut command = Command::new(binary(name)?);
+        command.args(arguments).envs(environment.iter().cloned()).current_dir(directory);
+        Self::spawn(command).with_context(|| format!("starting {name}"))
+    }
+
+    /// Starts any other program.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn spawn(mut command: Command) -> anyhow::Result<(Self, Lines)> {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("starting {name}"))?;
+            .with_context(|| format!("{:?}", command.as_std().get_program()))?;
         let output = child.stdout.take().context("its output")?;
         Ok((Self { child }, Lines(BufReader::new(output).lines())))
     }
