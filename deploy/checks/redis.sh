@@ -73,7 +73,7 @@ maxmemory-policy noeviction
 appendonly yes
 appendfsync everysec
 EOF
-    expect OK as "$user" set counterfoil:{0}:job:check 1
+    expect OK as "$user" set 'counterfoil:{0}:job:check' 1
     expect NOPERM as "$user" set other:check 1
     for command in flushall flushdb "config set maxmemory 0" "acl list" shutdown "keys x"; do
         # shellcheck disable=SC2086 # a command and its arguments
@@ -81,8 +81,8 @@ EOF
     done
 done
 expect PONG as counterfoil-reader ping
-expect 1 as counterfoil-reader get counterfoil:{0}:job:check
-expect NOPERM as counterfoil-reader set counterfoil:{0}:job:check 2
+expect 1 as counterfoil-reader get 'counterfoil:{0}:job:check'
+expect NOPERM as counterfoil-reader set 'counterfoil:{0}:job:check' 2
 expect NOPERM as counterfoil-reader get other:check
 expect NOPERM as counterfoil-reader get counterfoil:secret
 [ $# = 0 ] || CHECK_REDIS_PORT=$port "$@"
@@ -109,7 +109,7 @@ stop
 sed "s#^include /etc/redis/redis.conf\$#include $dir/redis/redis.conf#" \
     "$dir/redis/replicated.conf" >"$here/replicated.conf"
 start "$here/replicated.conf"
-expect NOREPLICAS as counterfoil-server set counterfoil:{0}:job:check 1
+expect NOREPLICAS as counterfoil-server set 'counterfoil:{0}:job:check' 1
 expect "maxmemory-policy noeviction" everything config get maxmemory-policy
 while read -r setting value; do
     expect "$setting $value" everything config get "$setting"
