@@ -34,7 +34,7 @@ async fn queued(world: &World) -> anyhow::Result<Store> {
         is_too_old: false,
         replay_of: None,
     };
-    let limits = store::accept::Limits { duplicate_age_ms: 60_000, unfinished_max: 0 };
+    let limits = store::accept::Limits { duplicate_age_ms: Some(60_000), unfinished_max: 0 };
     store.accept(&[accept], limits).await?;
     Ok(store)
 }

@@ -192,3 +192,36 @@ async fn a_hand_over_without_a_token_fails() -> anyhow::Result<()> {
     worker.stop().await?;
     Ok(server.stop().await?)
 }
+
+/// A token is of one attempt, and of one that hands over.
+#[tokio::test]
+async fn the_token_of_an_attempt_that_did_not_hand_over_is_worth_nothing() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let server = world.server().await?;
+    let (to_warehouse, mut tokens) = mpsc::unbounded_channel();
+    let handler = move |job: Context| {
+        let to_warehouse = to_warehouse.clone();
+        async move {
+            to_warehouse.send(job.report_token().await?).ok();
+            match job.attempt() {
+                1 => Err(Failure::retry("not this time")),
+                _ => Ok("done by the handler"),
+            }
+        }
+    };
+    let worker = start(world.worker().handle("ship", handler)?).await?;
+    let shop = world.raw("shop").await?;
+    let mut inbox = shop.inbox("a").await?;
+    shop.submit_job("ship", "A-1", &inbox.queue, &[("job-notify", "terminal")], "{}").await?;
+    inbox.event("succeeded").await?;
+    for _ in 0..2 {
+        let token = tokens.recv().await.unwrap_or_default();
+        // The result is the handler's: nobody must be told that another was taken.
+        let report = json!({"report_token": token, "outcome": "succeeded", "result": "other"});
+        shop.ask("report", &inbox.queue, report).await?;
+        let refused = inbox.next_of_any(&["status", "refusal"]).await?;
+        assert_says(&refused, Code::BadReport);
+    }
+    worker.stop().await?;
+    Ok(server.stop().await?)
+}

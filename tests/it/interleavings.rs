@@ -176,7 +176,7 @@ async fn h6_a_submission_that_was_recorded_but_not_dispatched_is_dispatched_agai
         is_too_old: false,
         replay_of: None,
     };
-    let limits = store::accept::Limits { duplicate_age_ms: 60_000, unfinished_max: 0 };
+    let limits = store::accept::Limits { duplicate_age_ms: Some(60_000), unfinished_max: 0 };
     store.accept(&[accept], limits).await?;
     dying.connection.close().await;
 

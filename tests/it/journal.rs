@@ -1,13 +1,47 @@
 //! The client's file, on its own: no broker is needed.
 
-use client::{Client, Error, Standing, Submission};
-use harness::World;
+use client::{Client, Error, Settings, Standing, Submission};
+use harness::{World, within};
+use serde_json::Value;
 
-/// A client whose broker cannot be reached.
-fn alone(world: &World) -> anyhow::Result<Client> {
+/// The settings of a client whose broker cannot be reached.
+pub(crate) fn away(world: &World) -> Settings {
     let mut settings = world.client_settings("shop");
     settings.amqp.url = "amqp://shop:secret@127.0.0.1:1/".to_owned();
-    Ok(Client::open(settings)?)
+    settings
+}
+
+/// A client whose broker cannot be reached.
+pub(crate) fn alone(world: &World) -> anyhow::Result<Client> {
+    Ok(Client::open(away(world))?)
+}
+
+/// Runs a command as this client; what it printed, what it said, and its exit status.
+pub(crate) async fn run(
+    world: &World,
+    arguments: &[&str],
+) -> anyhow::Result<(String, String, i32)> {
+    let output = tokio::process::Command::new(harness::binary("counterfoil")?)
+        .args(arguments)
+        .envs(world.environment("shop"))
+        .current_dir(&world.directory)
+        .kill_on_drop(true)
+        .output();
+    let output = within("a command to end", output).await??;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Ok((text(&output.stdout), text(&output.stderr), output.status.code().unwrap_or(-1)))
+}
+
+pub(crate) fn ids(client: &Client) -> anyhow::Result<Vec<String>> {
+    Ok(client.journal().entries(&[])?.into_iter().map(|entry| entry.job_id).collect())
+}
+
+/// Finishes an entry, as a final state would.
+fn finish(settings: &Settings, job_id: &str) -> anyhow::Result<()> {
+    let file = rusqlite::Connection::open(&settings.client.journal)?;
+    let finish = "UPDATE submissions SET standing = 'done', body = x'' WHERE job_id = ?1";
+    assert_eq!(file.execute(finish, [job_id])?, 1);
+    Ok(())
 }
 
 #[tokio::test]
@@ -45,20 +79,166 @@ async fn several_clients_of_one_machine_share_a_file() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_file_of_another_program_or_of_a_newer_version_is_refused_by_name() -> anyhow::Result<()>
+async fn beyond_its_number_of_unfinished_entries_a_journal_takes_nothing() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let mut settings = away(&world);
+    settings.client.journal_entries_max = 3;
+    // Two processes count together.
+    let (shop, other) = (Client::open(settings.clone())?, Client::open(settings.clone())?);
+    shop.submit(Submission::new("demo.echo", "1").job_id("A-1")).await?;
+    other.submit(Submission::new("demo.echo", "1").job_id("A-2")).await?;
+    let two = ["A-3", "A-4"].map(|id| Submission::new("demo.echo", "1").job_id(id));
+    let full = shop.submit_many(two.to_vec()).await;
+    let said = full.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    assert!(matches!(full, Err(Error::JournalFull { limit: 3, .. })), "{said}");
+    for part in ["client.journal_entries_max is 3", "counterfoil recover", "Nothing was written"] {
+        assert!(said.contains(part), "{said}");
+    }
+    shop.submit(two[0].clone()).await?;
+    let refused = other.submit(two[1].clone()).await;
+    assert!(matches!(refused, Err(Error::JournalFull { .. })));
+    // What is there already needs no room, and what is finished gives some.
+    other.submit(two[0].clone()).await?;
+    finish(&settings, "A-1")?;
+    other.submit(two[1].clone()).await?;
+    assert_eq!(ids(&shop)?, ["A-1", "A-2", "A-3", "A-4"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn beyond_its_bytes_finished_entries_give_way_and_unfinished_ones_never() -> anyhow::Result<()>
 {
     let world = World::new().await?;
-    let path = world.client_settings("shop").client.journal;
-    let foreign = rusqlite::Connection::open(&path)?;
-    foreign.execute_batch("CREATE TABLE notes (text TEXT)")?;
-    let refused = alone(&world).err().map(|error| error.to_string()).unwrap_or_default();
-    assert!(refused.contains("a database of another program"), "{refused}");
-    assert!(refused.contains(path.to_str().unwrap_or("?")), "{refused}");
-    drop(foreign);
-    std::fs::remove_file(&path)?;
-    drop(alone(&world)?);
-    rusqlite::Connection::open(&path)?.pragma_update(None, "user_version", 99)?;
-    let refused = alone(&world).err().map(|error| error.to_string()).unwrap_or_default();
-    assert!(refused.contains("it has version 99"), "{refused}");
+    let mut settings = away(&world);
+    settings.client.journal_bytes_max = 10_000;
+    let shop = Client::open(settings.clone())?;
+    let large = |id| Submission::new("demo.echo", vec![b'x'; 4000]).job_id(id);
+    shop.submit(large("A-1")).await?;
+    shop.submit(large("A-2")).await?;
+    let full = shop.submit(large("A-3")).await;
+    assert!(
+        matches!(&full, Err(Error::JournalFull { key: "client.journal_bytes_max", .. })),
+        "{full:?}"
+    );
+    finish(&settings, "A-1")?;
+    shop.submit(large("A-3")).await?;
+    assert_eq!(ids(&shop)?, ["A-1", "A-2", "A-3"]);
+    // 8 kB are unfinished and 200 bytes are A-1's: it goes before a submission is refused.
+    shop.submit(Submission::new("demo.echo", vec![b'x'; 1200]).job_id("A-4")).await?;
+    assert_eq!(ids(&shop)?, ["A-2", "A-3", "A-4"]);
+    assert!(matches!(shop.submit(large("A-5")).await, Err(Error::JournalFull { .. })));
+    assert_eq!(ids(&shop)?, ["A-2", "A-3", "A-4"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_journal_is_said_by_the_command_and_nothing_is_sent() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let file = world.directory.join("small.toml");
+    std::fs::write(&file, "[client]\njournal_entries_max = 2\n")?;
+    let file = file.to_string_lossy().into_owned();
+    let submit = async |id| {
+        let base = ["--config", &file, "submit", "demo.echo", "1", "--until", "journaled", "--id"];
+        run(&world, &[&base[..], &[id]].concat()).await
+    };
+    assert_eq!((submit("A-1").await?.2, submit("A-2").await?.2), (0, 0));
+    let (printed, said, exit) = submit("A-3").await?;
+    assert_eq!((exit, printed.as_str()), (1, ""), "{said}");
+    assert!(said.contains("client.journal_entries_max is 2"), "{said}");
+    assert_eq!(run(&world, &["journal", "show", "A-3"]).await?.2, 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn list_show_and_export_print_everything_beside_a_client_that_writes() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let shop = alone(&world)?;
+    let text = Submission::new("demo.echo", "{}").job_id("A-1").content_type("application/json");
+    shop.submit(text.header("job-timeout-ms", "5")).await?;
+    shop.submit(Submission::new("demo.echo", vec![0xff, 0]).job_id("A-2")).await?;
+    let many = (0..1200).map(|n| Submission::new("demo.echo", "1").job_id(format!("N-{n:04}")));
+    shop.submit_many(many.collect()).await?;
+    finish(&away(&world), "A-2")?;
+
+    let (table, _, exit) = run(&world, &["journal"]).await?;
+    assert_eq!((exit, table.lines().filter(|line| line.contains("demo.echo")).count()), (0, 1202));
+    let json =
+        |text: &str| text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
+    let list = async |more: &[&str]| {
+        let arguments = [&["--json", "journal", "list"], more].concat();
+        let (printed, said, exit) = run(&world, &arguments).await?;
+        assert_eq!(exit, 0, "{said}");
+        let ids = json(&printed)?.into_iter().map(|one| one["job_id"].to_string().replace('"', ""));
+        Ok::<Vec<String>, anyhow::Error>(ids.collect())
+    };
+    assert_eq!(list(&[]).await?.len(), 1202);
+    assert_eq!(list(&["--limit", "2"]).await?, ["A-1", "A-2"]);
+    assert_eq!(list(&["--open", "--limit", "2"]).await?, ["A-1", "N-0000"]);
+    assert_eq!(list(&["--after", "N-1197", "--limit", "9"]).await?, ["N-1198", "N-1199"]);
+    assert_eq!(run(&world, &["journal", "list", "--after", "no-such"]).await?.2, 2);
+
+    let (shown, _, exit) = run(&world, &["--json", "journal", "show", "A-1"]).await?;
+    let shown: Value = serde_json::from_str(&shown)?;
+    assert_eq!((exit, &shown["body"], &shown["standing"]), (0, &"{}".into(), &"journaled".into()));
+    assert_eq!(shown["headers"][0], serde_json::json!(["job-timeout-ms", "5"]));
+    assert!(run(&world, &["journal", "show", "A-1"]).await?.0.contains("application/json"));
+    let exported = json(&run(&world, &["journal", "export"]).await?.0)?;
+    assert_eq!((exported.len(), &exported[0]), (1202, &shown));
+    assert_eq!(exported[1]["body"], "", "emptied when it is done");
+    assert_eq!(json(&run(&world, &["journal", "export", "--open"]).await?.0)?.len(), 1201);
+
+    shop.submit(Submission::new("demo.echo", vec![0xff, 0]).job_id("B-1")).await?;
+    let (shown, _, _) = run(&world, &["--json", "journal", "show", "B-1"]).await?;
+    assert_eq!(serde_json::from_str::<Value>(&shown)?["body_base64"], "/wA=");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_export_that_could_not_be_written_whole_is_an_error() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    alone(&world)?.submit(Submission::new("demo.echo", "1")).await?;
+    let output = tokio::process::Command::new(harness::binary("counterfoil")?)
+        .args(["journal", "export"])
+        .envs(world.environment("shop"))
+        .stdout(std::fs::File::create("/dev/full")?)
+        .stderr(std::process::Stdio::piped())
+        .spawn()?
+        .wait_with_output()
+        .await?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the export is not whole"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_ids_are_said_as_soon_as_they_are_on_disk() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let server = world.server().await?;
+    let (printed, said, exit) =
+        run(&world, &["--json", "submit", "demo.echo", "1", "--id", "A-1"]).await?;
+    assert_eq!((exit, printed.lines().count()), (0, 1), "{said}");
+    assert!(said.lines().any(|line| line == "journaled A-1"), "{said}");
+    Ok(server.stop().await?)
+}
+
+#[tokio::test]
+async fn what_is_only_to_be_journaled_does_not_wait_for_a_broker_however_much_it_is()
+-> anyhow::Result<()> {
+    let world = World::new().await?;
+    let (file, away) = (world.directory.join("many"), away(&world).amqp.url);
+    std::fs::write(&file, "1\n".repeat(6000))?;
+    let submit = tokio::process::Command::new(harness::binary("counterfoil")?)
+        .args(["submit", "demo.echo", "--until", "journaled", "--jsonl"])
+        .arg(&file)
+        .envs(world.environment("shop"))
+        .env("COUNTERFOIL_AMQP_URL", away)
+        .kill_on_drop(true)
+        .output();
+    let output = within("a command to end", submit).await??;
+    let printed = String::from_utf8_lossy(&output.stdout).lines().count();
+    assert_eq!((output.status.code(), printed), (Some(0), 6000));
+    let (listed, _, _) = run(&world, &["--json", "journal", "list", "--open"]).await?;
+    assert_eq!(listed.lines().count(), 6000);
     Ok(())
 }

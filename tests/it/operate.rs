@@ -1,6 +1,7 @@
 //! The commands for operators: `setup`, `doctor`, `config check`, `replay`.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
 
 use harness::{Process, World, eventually};
 use nodes::{Fsync, Redis, ports};
@@ -66,6 +67,30 @@ async fn setup_makes_topology_users_and_rights_and_may_be_repeated() -> anyhow::
     assert_eq!(shop.status("A-1").await?.state.as_deref(), Some("parked"));
     shop.close().await;
     Ok(server.stop().await?)
+}
+
+/// Nobody else knows a new user's password, so it is said even if the next step fails.
+#[tokio::test]
+async fn setup_says_the_passwords_that_it_made_before_it_failed() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://admin:secret@{}", listener.local_addr()?);
+    // Knows no user, takes a new one, and fails at its rights.
+    std::thread::spawn(move || {
+        for status in ["404 Not Found", "201 Created", "500 Internal Server Error"] {
+            let Ok((mut stream, _)) = listener.accept() else { return };
+            stream.read(&mut [0; 4096]).ok();
+            let answer = "Content-Length: 0\r\nConnection: close\r\n\r\n";
+            stream.write_all(format!("HTTP/1.1 {status}\r\n{answer}").as_bytes()).ok();
+        }
+    });
+    let setup = ["setup", "--management-url", &url];
+    let (printed, exit) = run(&world, &world.environment("admin"), &setup).await?;
+    assert_ne!(exit, 0);
+    let user = printed.iter().find(|line| line["user"] == "counterfoil-server");
+    let password = user.and_then(|user| user["password"].as_str()).unwrap_or_default();
+    assert!(password.len() >= 32, "{printed:?}");
+    Ok(())
 }
 
 #[tokio::test]

@@ -69,3 +69,32 @@ async fn only_a_finished_job_whose_body_is_kept_can_be_replayed() -> anyhow::Res
     worker.stop().await?;
     Ok(server.stop().await?)
 }
+
+/// To ask again is no harm: the message that is under way stays good.
+#[tokio::test]
+async fn a_replay_that_is_asked_for_again_while_it_is_queued_still_runs() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let server = world.server().await?;
+    let worker = world.demo_worker().await?;
+    let shop = world.raw("shop").await?;
+    let mut inbox = shop.inbox("a").await?;
+    let headers = [("job-notify", "terminal"), ("job-max-attempts", "1")];
+    shop.submit_job("demo.fail", "A-1", &inbox.queue, &headers, "{}").await?;
+    inbox.event("failed").await?;
+    worker.stop().await?;
+    let store = world.store().await?;
+    let (failed, again) = (name("A-1")?, name("A-1~2")?);
+    assert_eq!(store.replay(&failed).await?, Replayed::As(again.clone()));
+    eventually("it is in the work queue", || async {
+        let record = store.read_one(&again).await?.unwrap_or_default();
+        let queued = record.state() == Some(job::State::Queued);
+        Ok((queued && store.payload(&again).await?.is_none()).then_some(()))
+    })
+    .await?;
+    assert_eq!(store.replay(&failed).await?, Replayed::As(again.clone()));
+    let worker = world.demo_worker().await?;
+    assert_eq!(inbox.event("failed").await?.text("job_id"), "A-1~2");
+    assert_eq!(store.replay(&failed).await?, Replayed::As(again));
+    worker.stop().await?;
+    Ok(server.stop().await?)
+}

@@ -272,3 +272,51 @@ async fn everything(world: &World) -> anyhow::Result<String> {
     let mut connection = client.get_multiplexed_async_connection().await?;
     Ok(redis::Script::new(script).arg(&world.name).invoke_async(&mut connection).await?)
 }
+
+/// Whoever erases may have looked before the job's last change.
+#[tokio::test]
+async fn an_erasure_that_looked_too_early_leaves_nothing_in_the_list_of_failed_jobs()
+-> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    let headers = [("job-notify", "failed"), ("job-max-attempts", "1")];
+    desk.shop.submit_job("demo.fail", "A-1", &desk.inbox.queue, &headers, "{}").await?;
+    desk.inbox.next_of("receipt").await?;
+    let before = desk.world.record("shop", "A-1").await?.unwrap_or_default();
+    let worker = desk.world.demo_worker().await?;
+    desk.inbox.event("failed").await?;
+    let name = before.name().ok_or_else(|| anyhow::anyhow!("no name"))?;
+    let store = desk.world.store().await?;
+    let retired = store.retire(&[(name.clone(), before)], 60_000, true).await?;
+    assert_eq!(retired, [store::Retired::Tombstone]);
+    let failed = store.keys().state_set(store.keys().slot(&name), job::State::Failed);
+    let client = redis::Client::open(desk.world.redis_url())?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    let left: u64 = redis::cmd("ZCARD").arg(failed).query_async(&mut connection).await?;
+    assert_eq!(left, 0);
+    worker.stop().await?;
+    desk.close().await
+}
+
+/// Redis refuses such an instant in the middle of a script, and what a script wrote stays.
+#[tokio::test]
+async fn a_time_that_redis_cannot_count_is_refused_at_the_start() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let changes: [fn(&mut Settings, u64); 5] = [
+        |settings, ms| settings.horizon_ms = ms,
+        |settings, ms| settings.keep_succeeded_ms = ms,
+        |settings, ms| settings.keep_refused_ms = ms,
+        |settings, ms| settings.keep_voided_ms = ms,
+        |settings, ms| {
+            let keep = server::Keep { failed_ms: Some(ms), ..server::Keep::default() };
+            settings.keep.insert("demo.echo".to_owned(), keep);
+        },
+    ];
+    for change in changes {
+        let mut settings = world.settings.server.clone();
+        change(&mut settings, 100 * 365 * 86_400_000);
+        assert_eq!(settings.validate(), Ok(()));
+        change(&mut settings, u64::MAX);
+        assert!(settings.validate().is_err());
+    }
+    Ok(())
+}

@@ -224,3 +224,68 @@ async fn a_subscription_to_a_queue_that_is_not_the_clients_is_refused() -> anyho
     assert_eq!(desk.world.record("shop", "A-1").await?.unwrap_or_default().notify, None);
     desk.close().await
 }
+
+/// Events need a ledger: where the receipt went by direct reply-to, they go to the queue that the
+/// subscription's own answer goes to.
+#[tokio::test]
+async fn a_job_submitted_by_direct_reply_to_is_listened_to_in_a_queue() -> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    // A process of a node that has gone: nobody gets the receipt.
+    let direct = "amq.rabbitmq.reply-to.g1h3C3JhYmJpdEBnb25lAAAAAAAAAAAAAAAA.AAAA";
+    desk.shop.submit_job("none.such", "A-1", direct, &[], "{}").await?;
+    eventually("it is accepted", || desk.world.record("shop", "A-1")).await?;
+    let status = subscribe(&mut desk, json!({"job_id": "A-1", "notify": "cancelled"})).await?;
+    assert_eq!(status.body["notifications"]["to"], json!(desk.inbox.queue), "{}", status.body);
+    desk.shop.ask("cancel", "", json!({"job_id": "A-1"})).await?;
+    assert_eq!(desk.inbox.event("cancelled").await?.text("job_id"), "A-1");
+    desk.close().await
+}
+
+/// Only progress is a number with a note; a stage is a text, whatever it begins with.
+#[tokio::test]
+async fn a_stage_that_begins_with_a_number_is_delivered_again_as_it_was() -> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    let handler = |job: Context| async move {
+        job.stage("3 of 5 packed").await?;
+        Ok::<_, Failure>("done")
+    };
+    let worker = start(desk.world.worker().handle("pack", handler)?).await?;
+    let headers = [("job-notify", "stage"), ("job-notify-to", "reply.shop.nowhere")];
+    let queue = desk.inbox.queue.clone();
+    desk.shop.submit_job("pack", "A-1", &queue, &headers, "{}").await?;
+    eventually("it is given up", || async {
+        Ok(desk.world.record("shop", "A-1").await?.unwrap_or_default().undeliverable)
+    })
+    .await?;
+    let options = json!({"job_id": "A-1", "notify_to": queue, "redeliver": true});
+    subscribe(&mut desk, options).await?;
+    let event = desk.inbox.event("stage").await?;
+    assert_eq!(event.text("stage"), "3 of 5 packed", "{}", event.body);
+    worker.stop().await?;
+    desk.close().await
+}
+
+/// What does not fit into a client's outbox is joined into a gap, and the gap is stated (P7).
+#[tokio::test]
+async fn what_does_not_fit_when_it_is_delivered_again_is_a_stated_gap() -> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    world.settings.redis.outbox_per_client_max = 1;
+    world.settings.server.deliver_tries = 1;
+    let server = world.server().await?;
+    let worker = world.demo_worker().await?;
+    let shop = world.raw("shop").await?;
+    let mut inbox = shop.inbox("a").await?;
+    shop.submit_job("demo.echo", "A-1", "", &[], "{}").await?;
+    eventually("it is done", || async {
+        let record = world.record("shop", "A-1").await?.unwrap_or_default();
+        Ok(record.state().filter(|state| state.is_terminal()))
+    })
+    .await?;
+    let options = json!({"job_id": "A-1", "notify": "*", "redeliver": true});
+    shop.ask("subscribe", &inbox.queue, options).await?;
+    assert_eq!(inbox.event("queued").await?.body["revision"], json!(1));
+    let last = inbox.event("succeeded").await?;
+    assert_eq!((&last.body["revision"], &last.body["gap_from"]), (&json!(3), &json!(2)));
+    worker.stop().await?;
+    Ok(server.stop().await?)
+}

@@ -143,3 +143,58 @@ async fn a_wait_that_joined_the_line_waits_for_the_job_in_front_of_it() -> anyho
     }
     Ok(server.stop().await?)
 }
+
+/// A correlation id is the client's own: only the same question is the same wait.
+#[tokio::test]
+async fn two_waits_for_different_things_are_both_answered() -> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    desk.accepted("A-1").await?;
+    wait(&desk, "same", json!({"job_id": "A-1", "wait": {"limit_ms": 60_000}})).await?;
+    eventually("it is waited for", || async {
+        Ok(desk.world.record("shop", "A-1").await?.unwrap_or_default().waits)
+    })
+    .await?;
+    let soon = json!({"job_id": "A-1", "wait": {"limit_ms": 300, "past_revision": 1}});
+    wait(&desk, "same", soon).await?;
+    assert_eq!(desk.inbox.next_of("status").await?.body["done"], json!(false));
+    desk.shop.ask("cancel", "", json!({"job_id": "A-1"})).await?;
+    assert_eq!(desk.inbox.next_of("status").await?.text("state"), "cancelled");
+    desk.close().await
+}
+
+/// While nothing can be said, a client that waits asks now and then, and not as fast as it can.
+#[tokio::test]
+async fn a_client_that_waits_does_not_hurry_while_the_store_is_away() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let server = world.raw("server").await?;
+    let mut questions = server.read(broker::topology::INQUIRY_QUEUE).await?;
+    let client = world.client("shop")?;
+    let waiting = client.wait("A-1", Duration::from_secs(2), |_| {});
+    tokio::pin!(waiting);
+    let mut asked = 0;
+    loop {
+        let question = tokio::select! {
+            answer = &mut waiting => {
+                assert_eq!(answer?.answer, protocol::AnswerWord::Unavailable);
+                break;
+            }
+            question = questions.next() => question?,
+        };
+        asked += 1;
+        let answer = match asked {
+            1 => json!({"v": 1, "answer": "found", "job_id": "A-1", "state": "running",
+                        "done": false, "epoch": 1, "revision": 2}),
+            _ => json!({"v": 1, "answer": "unavailable", "job_id": "A-1",
+                        "as_of": "2026-01-31T12:00:00.000Z", "retry_after_ms": 1000}),
+        };
+        let properties = protocol::Properties {
+            kind: Some("status".to_owned()),
+            correlation_id: question.properties.correlation_id,
+            ..protocol::Properties::default()
+        };
+        let to = question.properties.reply_to.unwrap_or_default();
+        server.publish(broker::topology::DEFAULT, &to, properties, answer.to_string()).await?;
+    }
+    assert!((2..=8).contains(&asked), "{asked} questions in two seconds");
+    Ok(())
+}

@@ -53,7 +53,7 @@ pub(crate) enum Command {
     Report(Report),
     /// After a crash: ask for every open submission, send again what never arrived
     Recover,
-    /// Show the journal
+    /// List, show and export what the journal holds; reads only, and needs no RabbitMQ
     Journal(Journal),
     /// For operators: create exchanges and queues, and users with no more rights than they need
     Setup(Setup),
@@ -186,10 +186,43 @@ pub(crate) struct Cancel {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Journal {
+    #[command(subcommand)]
+    pub(crate) command: Option<JournalCommand>,
+    #[command(flatten)]
+    pub(crate) list: JournalList,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JournalCommand {
+    /// One line for each submission, oldest first; `counterfoil journal` alone does the same
+    List(JournalList),
+    /// Everything about one submission, with its body
+    Show {
+        /// The job id
+        #[arg(value_name = "ID")]
+        job_id: String,
+    },
+    /// Every submission with its body, as JSON, one a line
+    Export {
+        /// Only submissions that are not known to be done
+        #[arg(long)]
+        open: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JournalList {
     /// Only submissions that are not known to be done
     #[arg(long)]
     pub(crate) open: bool,
+    /// At most so many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
+    /// Only those after this one, e.g. the last of the page before
+    #[arg(long, value_name = "ID")]
+    pub(crate) after: Option<String>,
 }
 
 #[derive(Debug, Args)]

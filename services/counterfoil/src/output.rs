@@ -2,14 +2,24 @@
 
 use std::io::Write as _;
 
-use client::{Answer, AnswerWord};
+use client::{Answer, AnswerWord, JournalEntry, Submitted};
 use comfy_table::{Attribute, Cell, Color, Table, presets};
 use job::State;
+use protocol::UnixMillis;
 use serde::Serialize;
 
 /// Prints a line; a reader that has gone (`| head`) is no error.
 pub(crate) fn line(text: &str) {
     writeln!(std::io::stdout(), "{text}").ok();
+}
+
+/// Says on standard error that submissions are on disk.
+pub(crate) fn journaled(submitted: &[Submitted]) {
+    let what = match submitted {
+        [one] => one.job_id().to_owned(),
+        many => format!("{} submissions: counterfoil journal list --open", many.len()),
+    };
+    writeln!(std::io::stderr(), "journaled {what}").ok();
 }
 
 /// Says what went wrong, on standard error.
@@ -57,6 +67,37 @@ pub(crate) fn standing(answer: &Answer) -> String {
     }
 }
 
+/// Prints a submission of the journal for a person.
+pub(crate) fn entry(entry: &JournalEntry) {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    let mut row = |name: &str, value: Option<String>| add(&mut table, name, value);
+    let at = |ms| Some(UnixMillis(ms).to_string());
+    row("job id", Some(entry.job_id.clone()));
+    row("ticket", entry.ticket.clone());
+    row("type", Some(entry.job_type.clone()));
+    row("standing", Some(entry.standing.as_str().to_owned()));
+    row("last known", entry.outcome.clone());
+    row("journaled", at(entry.journaled_at_ms));
+    row("changed", at(entry.changed_at_ms));
+    row("content type", entry.content_type().map(str::to_owned));
+    for (name, value) in entry.headers() {
+        row("header", Some(format!("{name}={value}")));
+    }
+    let body = match std::str::from_utf8(&entry.body) {
+        Ok(text) => text.to_owned(),
+        Err(_) => format!("{} bytes that are no text: --json prints them", entry.body.len()),
+    };
+    row("body", Some(body).filter(|body| !body.is_empty()));
+    line(&table.to_string());
+}
+
+fn add(table: &mut Table, name: &str, value: Option<String>) {
+    if let Some(value) = value {
+        table.add_row([Cell::new(name).fg(Color::DarkGrey), Cell::new(value)]);
+    }
+}
+
 /// The delivery ledger in a line.
 fn pushed(ledger: &client::Notifications) -> String {
     let mut text = format!("{} to {}", ledger.changes.join(","), ledger.to);
@@ -74,11 +115,7 @@ fn pushed(ledger: &client::Notifications) -> String {
 pub(crate) fn answer(answer: &Answer) {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    let mut row = |name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            table.add_row([Cell::new(name).fg(Color::DarkGrey), Cell::new(value)]);
-        }
-    };
+    let mut row = |name: &str, value: Option<String>| add(&mut table, name, value);
     let time = |at: &Option<_>| at.as_ref().map(ToString::to_string);
     row("job id", answer.job_id.clone());
     row("ticket", answer.ticket.clone());

@@ -8,6 +8,10 @@ use crate::exit::Exit;
 use crate::output;
 use crate::settings::Settings;
 
+/// What is said of a submission that the server does not know and that may not be sent again.
+const TOO_OLD: &str = "not sent: older than horizon_ms. `counterfoil journal show` has its body; \
+                       submit it under a new id, then `counterfoil cancel` this one";
+
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     Settings::as_client(arguments, async |client| recover(arguments, client).await).await
 }
@@ -27,6 +31,10 @@ async fn recover(arguments: &Arguments, client: &Client) -> anyhow::Result<Exit>
                         format!("sent again: {error}")
                     }
                 }
+            }
+            None if one.too_old => {
+                exit = Exit::JobFailed;
+                TOO_OLD.to_owned()
             }
             None => {
                 if matches!(one.answer.answer, AnswerWord::Unavailable) {

@@ -135,6 +135,10 @@ pub(crate) async fn replay(arguments: &Arguments, options: &cli::Replay) -> anyh
             Ok(Exit::Unknown)
         }
         Replayed::Unfinished => anyhow::bail!("the job is not finished"),
+        Replayed::UsedUp(again) => anyhow::bail!(
+            "{} is used up: voided, or the id of a job that was retired",
+            again.job_id
+        ),
         Replayed::NoPayload => anyhow::bail!(
             "the body is not kept (only failed jobs keep it): submit it again under a new id"
         ),

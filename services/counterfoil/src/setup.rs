@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 use broker::definitions::{Definitions, User};
-use broker::management::Management;
+use broker::management::{Management, ManagementError};
 use broker::rights::{Role, SERVER_USER, WORKER_USER};
 use broker::{Connection, topology};
 use job::{ClientName, QueueName};
@@ -68,7 +68,8 @@ async fn set_up(
         return Ok(());
     };
     let management = Management::new(url)?;
-    let made = tokio::task::spawn_blocking(move || put_users(&management, definitions)).await??;
+    let putting = move || put_users(&management, definitions);
+    let (made, ended) = tokio::task::spawn_blocking(putting).await?;
     for (name, password) in made {
         match password {
             // The only time that anybody sees it.
@@ -76,27 +77,36 @@ async fn set_up(
             None => said(arguments, "user", &name, "was there; its rights are set")?,
         }
     }
-    Ok(())
+    ended
 }
 
-/// Creates the users that are missing and sets the rights of all; returns the new passwords.
-fn put_users(
-    management: &Management,
-    definitions: Definitions,
-) -> anyhow::Result<Vec<(String, Option<String>)>> {
+/// Names, with the passwords of those that are new.
+type Made = Vec<(String, Option<String>)>;
+
+/// Creates the users that are missing and sets the rights of all. What was made is returned even if
+/// it ended early: nobody else knows the passwords.
+fn put_users(management: &Management, definitions: Definitions) -> (Made, anyhow::Result<()>) {
     let mut made = Vec::with_capacity(definitions.users.len());
     for user in definitions.users {
-        let password = if management.has_user(&user.name)? {
-            None
-        } else {
-            let password = format!("{:x}", uuid::Uuid::new_v4().as_simple());
-            management.put_user(&user, &password)?;
-            Some(password)
-        };
-        management.put_rights(&definitions.vhost, &user)?;
-        made.push((user.name, password));
+        let put = put_user(management, &user, &mut made)
+            .and_then(|()| management.put_rights(&definitions.vhost, &user));
+        if let Err(error) = put {
+            return (made, Err(error.into()));
+        }
     }
-    Ok(made)
+    (made, Ok(()))
+}
+
+fn put_user(management: &Management, user: &User, made: &mut Made) -> Result<(), ManagementError> {
+    let password = if management.has_user(&user.name)? {
+        None
+    } else {
+        let password = format!("{:x}", uuid::Uuid::new_v4().as_simple());
+        management.put_user(user, &password)?;
+        Some(password)
+    };
+    made.push((user.name.clone(), password));
+    Ok(())
 }
 
 fn said(arguments: &Arguments, what: &str, name: &str, text: &str) -> anyhow::Result<()> {

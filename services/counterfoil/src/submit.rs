@@ -36,14 +36,15 @@ async fn submit(
     let bar = progress_bar(submissions.len() as u64);
     let mut all = Vec::with_capacity(submissions.len());
     for batch in submissions.chunks(BATCH) {
-        let submitted = client.submit_many(batch.to_vec()).await?;
         if options.until == Until::Journaled {
-            submitted.iter().try_for_each(|one| print(arguments, one.job_id(), None))?;
+            let ids = client.journal_many(batch.to_vec()).await?;
+            ids.iter().try_for_each(|id| print(arguments, id, None))?;
+            continue;
         }
+        let submitted = client.submit_many(batch.to_vec()).await?;
+        // Whoever stops waiting has the ids; standard output is for what became of them.
+        bar.suspend(|| output::journaled(&submitted));
         all.extend(submitted);
-    }
-    if options.until == Until::Journaled {
-        return Ok(Exit::Done);
     }
     let mut exit = Exit::Done;
     for submitted in all {

@@ -109,6 +109,17 @@ impl Role {
     }
 }
 
+/// 100 years. Redis refuses an instant that it cannot count, in the middle of a script.
+const KEEP_MS_MAX: u64 = 100 * 365 * 86_400_000;
+
+fn at_most(name: &str, ms: u64) -> Result<(), String> {
+    if ms <= KEEP_MS_MAX {
+        Ok(())
+    } else {
+        Err(format!("server.{name} is {ms}; allowed is {KEEP_MS_MAX} and less, in milliseconds"))
+    }
+}
+
 impl Settings {
     pub(crate) fn deliver_timeout(&self) -> Duration {
         Duration::from_millis(self.deliver_timeout_ms)
@@ -158,9 +169,24 @@ impl Settings {
                         scheduler"
                 .to_owned());
         }
-        for job_type in self.keep.keys() {
+        for (job_type, keep) in &self.keep {
             job::JobType::parse(job_type)
                 .map_err(|error| format!("server.keep.{job_type:?}: {error}"))?;
+            for ms in [keep.succeeded_ms, keep.failed_ms, keep.cancelled_ms, keep.expired_ms] {
+                at_most(&format!("keep.{job_type:?}"), ms.unwrap_or_default())?;
+            }
+        }
+        for (name, ms) in [
+            ("parked_ms", self.parked_ms),
+            ("horizon_ms", self.horizon_ms),
+            ("keep_succeeded_ms", self.keep_succeeded_ms),
+            ("keep_failed_ms", self.keep_failed_ms),
+            ("keep_cancelled_ms", self.keep_cancelled_ms),
+            ("keep_expired_ms", self.keep_expired_ms),
+            ("keep_refused_ms", self.keep_refused_ms),
+            ("keep_voided_ms", self.keep_voided_ms),
+        ] {
+            at_most(name, ms)?;
         }
         at_least("horizon_ms", self.horizon_ms, 1)?;
         at_least("payload_bytes_max", self.payload_bytes_max as u64, 1)?;

@@ -330,7 +330,7 @@ async fn rebuild(shared: &Arc<Shared>, candidate: Candidate, stop: &Cancellation
         is_too_old: false,
         replay_of: None,
     };
-    let limits = Limits { duplicate_age_ms: u64::MAX / 2, unfinished_max: 0 };
+    let limits = Limits::default();
     match shared.store.accept(&[accept], limits).await {
         Ok(_) => {
             tracing::warn!(job = job.member(), "rebuilt a record that the store had lost");

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::inbox::{Inbox, Progress};
-use crate::journal::{Appended, Journal};
+use crate::journal::{Appended, Horizon, Journal};
 use crate::link::{Link, Outgoing, Send};
 use crate::{Error, Settings, Submission};
 
@@ -53,7 +53,7 @@ impl Client {
     pub fn open(settings: Settings) -> Result<Self, Error> {
         let name = settings.amqp.user()?;
         job::ClientName::parse(&name)?;
-        let journal = Journal::open(&settings.client.journal, &name)?;
+        let journal = Journal::open(&settings.client, &name)?;
         let origin = crate::origin::find(&settings.client.origin)?;
         let inbox = Arc::new(Inbox::new(journal.clone()));
         let (sender, waiting) = mpsc::channel(WAITING_MAX);
@@ -102,7 +102,8 @@ impl Client {
     /// receipt or a refusal arrives, by this process or by one that recovers the journal.
     ///
     /// # Errors
-    /// Nothing was written and nothing will be sent.
+    /// Nothing was written and nothing will be sent. After [`Error::NotSynced`] it is not known
+    /// whether it was written, and it is sent only if it was.
     ///
     /// # Cancel safety
     /// The job may be on disk or not; [`Self::recover`] sends what is.
@@ -114,32 +115,59 @@ impl Client {
     /// Submits many jobs with one sync of the disk.
     ///
     /// # Errors
-    /// Nothing was written and nothing will be sent.
+    /// As [`Self::submit`]; all of them or none.
     pub async fn submit_many(&self, submissions: Vec<Submission>) -> Result<Vec<Submitted>, Error> {
-        let mut entries = Vec::with_capacity(submissions.len());
-        for mut submission in submissions {
-            let job_id = submission.take_id(&self.inner.origin)?.as_str().to_owned();
-            entries.push(Appended { job_id, submission });
-        }
-        self.inner.journal.append(entries.clone()).await?;
-        let mut submitted = Vec::with_capacity(entries.len());
-        for Appended { job_id, submission } in entries {
-            let outgoing = Outgoing {
-                job_id,
-                job_type: submission.job_type,
-                body: submission.body,
-                options: submission.options,
-            };
+        let journaled = self.write(submissions).await?;
+        let mut submitted = Vec::with_capacity(journaled.len());
+        for outgoing in journaled {
             submitted.push(self.send(outgoing).await?);
         }
         Ok(submitted)
     }
 
-    /// Hands a journaled submission to the connection.
+    /// Writes many jobs to the journal with one sync of the disk, and returns their identifiers
+    /// without waiting for the connection: what it does not take at once is sent by
+    /// [`Self::recover`].
+    ///
+    /// # Errors
+    /// As [`Self::submit_many`].
+    pub async fn journal_many(&self, submissions: Vec<Submission>) -> Result<Vec<String>, Error> {
+        let mut ids = Vec::with_capacity(submissions.len());
+        for outgoing in self.write(submissions).await? {
+            ids.push(outgoing.job_id.clone());
+            // Only what is expected is sent again.
+            let Ok(place) = self.inner.sender.try_reserve() else { continue };
+            drop(self.inner.inbox.expect_receipt(&outgoing.job_id));
+            place.send(Send::Submission(Box::new(outgoing)));
+        }
+        Ok(ids)
+    }
+
+    /// Gives each submission its identifier and puts all of them on disk.
+    async fn write(&self, submissions: Vec<Submission>) -> Result<Vec<Outgoing>, Error> {
+        let mut entries = Vec::with_capacity(submissions.len());
+        for mut submission in submissions {
+            let job_id = submission.take_id(&self.inner.origin)?.as_str().to_owned();
+            entries.push(Appended { job_id, submission });
+        }
+        let times = self.inner.journal.append(entries.clone()).await?;
+        let outgoing = |(entry, journaled_at_ms): (Appended, i64)| Outgoing {
+            job_id: entry.job_id,
+            journaled_at_ms,
+            job_type: entry.submission.job_type,
+            body: entry.submission.body,
+            options: entry.submission.options,
+        };
+        Ok(entries.into_iter().zip(times).map(outgoing).collect())
+    }
+
+    /// Hands a journaled submission to the connection; waits while too many others do.
     pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Submitted, Error> {
         let job_id = outgoing.job_id.clone();
         let progress = self.inner.inbox.expect_receipt(&job_id);
-        let submitted = Submitted { job_id, progress, refused: self.inner.refused.clone() };
+        let refused = self.inner.refused.clone();
+        let horizon = self.inner.journal.horizon().clone();
+        let submitted = Submitted { job_id, progress, refused, horizon };
         // A connection that is refused for good takes nothing; the entry stays in the journal.
         if self.inner.sender.send(Send::Submission(Box::new(outgoing))).await.is_err() {
             tracing::debug!(job_id = submitted.job_id, "kept in the journal");
@@ -168,6 +196,7 @@ pub struct Submitted {
     job_id: String,
     progress: watch::Receiver<Progress>,
     refused: watch::Receiver<Option<String>>,
+    horizon: Horizon,
 }
 
 impl Submitted {
@@ -179,10 +208,12 @@ impl Submitted {
     /// Waits until the broker has it, for as long as it takes.
     ///
     /// # Errors
-    /// [`Error::Answered`] if it was refused; [`Error::Refused`] if RabbitMQ refuses the client.
+    /// [`Error::Answered`] if it was refused; [`Error::Refused`] if RabbitMQ refuses the client;
+    /// [`Error::TooOld`] if it waited for longer than it may be sent.
     pub async fn confirmed(&self) -> Result<(), Error> {
         match self.wait(|progress| !matches!(progress, Progress::Journaled)).await? {
             Progress::Refused(answer) => Err(Error::Answered(answer)),
+            Progress::TooOld => Err(self.too_old()),
             _ => Ok(()),
         }
     }
@@ -190,14 +221,20 @@ impl Submitted {
     /// Waits for the receipt, for as long as it takes.
     ///
     /// # Errors
-    /// [`Error::Answered`] if it was refused; [`Error::Refused`] if RabbitMQ refuses the client.
+    /// [`Error::Answered`] if it was refused; [`Error::Refused`] if RabbitMQ refuses the client;
+    /// [`Error::TooOld`] if it waited for longer than it may be sent.
     pub async fn accepted(&self) -> Result<Answer, Error> {
-        let settled = |p: &Progress| matches!(p, Progress::Accepted(_) | Progress::Refused(_));
+        let settled = |p: &Progress| !matches!(p, Progress::Journaled | Progress::Confirmed);
         match self.wait(settled).await? {
             Progress::Accepted(receipt) => Ok(*receipt),
             Progress::Refused(answer) => Err(Error::Answered(answer)),
+            Progress::TooOld => Err(self.too_old()),
             Progress::Journaled | Progress::Confirmed => Err(Error::Closed),
         }
+    }
+
+    fn too_old(&self) -> Error {
+        self.horizon.too_old(&self.job_id)
     }
 
     async fn wait(&self, until: impl Fn(&Progress) -> bool) -> Result<Progress, Error> {

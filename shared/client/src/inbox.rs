@@ -16,6 +16,8 @@ pub(crate) enum Progress {
     Confirmed,
     Accepted(Box<Answer>),
     Refused(Box<Answer>),
+    /// It waited for longer than it may be sent.
+    TooOld,
 }
 
 /// Who waits for what.
@@ -86,6 +88,15 @@ impl Inbox {
         });
     }
 
+    /// A submission is not sent any more; in the journal it stays open, for it is not known what
+    /// became of it.
+    pub(crate) fn too_old(&self, job_id: &str) {
+        if let Some(waiting) = lock(&self.submissions).remove(job_id) {
+            tracing::warn!(job_id, "not sent: older than horizon_ms");
+            waiting.send_replace(Progress::TooOld);
+        }
+    }
+
     /// Routes a message. What cannot be read is somebody else's, and said.
     pub(crate) fn receive(&self, delivery: &Delivery) {
         let properties = &delivery.properties;
@@ -133,6 +144,9 @@ impl Inbox {
 
     /// Notes in the journal what an answer says of a job.
     pub(crate) fn note(&self, answer: &Answer) {
+        if let Some(horizon_ms) = answer.horizon_ms {
+            self.journal.learn_horizon(horizon_ms);
+        }
         let Some(job_id) = answer.job_id.clone() else { return };
         let standing = match answer.answer {
             AnswerWord::Found if answer.done == Some(true) => Standing::Done,

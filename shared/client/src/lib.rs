@@ -33,7 +33,7 @@ mod settings;
 
 pub use client::{Client, Submitted};
 pub use error::Error;
-pub use journal::{Journal, JournalEntry, Standing};
+pub use journal::{Identity, Journal, JournalEntry, Reader, Standing};
 pub use origin::find as find_origin;
 pub use recover::Recovered;
 pub use settings::{ClientSettings, Settings};

@@ -35,6 +35,8 @@ pub(crate) enum Send {
 #[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
     pub(crate) job_id: String,
+    /// The same at every sending.
+    pub(crate) journaled_at_ms: i64,
     pub(crate) job_type: String,
     pub(crate) body: Vec<u8>,
     pub(crate) options: Options,
@@ -160,6 +162,9 @@ impl Link {
         for send in taken.drain(..) {
             match send {
                 Send::Submission(outgoing) => {
+                    if self.is_too_old(&outgoing) {
+                        continue;
+                    }
                     messages.push(self.submission(queue, &outgoing));
                     let sent_at = Some(Instant::now());
                     open.submissions.insert(outgoing.job_id.clone(), (*outgoing, sent_at));
@@ -180,7 +185,9 @@ impl Link {
         queue: &str,
         open: &mut Open,
     ) -> Result<(), broker::Error> {
-        open.submissions.retain(|job_id, _| self.inbox.is_open(job_id));
+        open.submissions.retain(|job_id, (outgoing, _)| {
+            self.inbox.is_open(job_id) && !self.is_too_old(outgoing)
+        });
         open.questions.retain(|id, _| self.inbox.is_asking(id));
         let after = Duration::from_millis(self.settings.client.resend_after_ms);
         let mut messages = Vec::new();
@@ -191,6 +198,15 @@ impl Link {
             }
         }
         self.publish(publisher, messages).await
+    }
+
+    /// Whether it is given up: beyond the horizon it could become a second job.
+    fn is_too_old(&self, outgoing: &Outgoing) -> bool {
+        let is_passed = self.inbox.journal.horizon().is_passed(outgoing.journaled_at_ms);
+        if is_passed {
+            self.inbox.too_old(&outgoing.job_id);
+        }
+        is_passed
     }
 
     /// Publishes, and notes confirms as they come. A message that is refused (a full queue) or lost
@@ -226,12 +242,15 @@ impl Link {
     }
 
     fn submission(&self, queue: &str, outgoing: &Outgoing) -> Publication {
-        let Outgoing { job_id, job_type, body, options } = outgoing;
+        let Outgoing { job_id, job_type, body, options, journaled_at_ms } = outgoing;
+        let identity = properties(options, job_id, &self.client, queue, &self.origin);
+        // So that the server can refuse what is older than it remembers.
+        let timestamp = u64::try_from(*journaled_at_ms / 1000).ok();
         Publication {
             exchange: topology::SUBMIT,
             routing_key: job_type.clone(),
             mandatory: true,
-            properties: properties(options, job_id, &self.client, queue, &self.origin),
+            properties: Properties { timestamp, ..identity },
             body: body.clone(),
         }
     }

@@ -4,19 +4,23 @@ use protocol::{Answer, AnswerWord};
 
 use crate::ask::Subject;
 use crate::client::Submitted;
-use crate::journal::{JournalEntry, Standing};
+use crate::journal::{JournalEntry, Query, Standing};
 use crate::link::Outgoing;
 use crate::{Client, Error};
 
 /// What became of one open submission.
 #[derive(Debug, Clone)]
 pub struct Recovered {
-    /// What the journal held.
+    /// What the journal held, without the body.
     pub entry: JournalEntry,
     /// What the server said.
     pub answer: Answer,
     /// The submission, where it was sent again.
     pub sent_again: Option<Submitted>,
+    /// The server does not know it, and it is older than one id is one job (`horizon_ms`): it may
+    /// have run and been forgotten, so it is not sent again. It stays open. Whoever wants it done
+    /// submits it under a new id; [`Client::cancel`] closes this one.
+    pub too_old: bool,
 }
 
 /// Entries asked for in one question.
@@ -24,16 +28,20 @@ const BATCH: usize = 100;
 
 impl Client {
     /// Asks for every submission of the journal that is not known to be done, notes what is learnt,
-    /// and sends again what the server does not know.
+    /// and sends again what the server does not know, unless it is too old.
     ///
     /// # Errors
     /// [`Error::NoAnswer`] if the server does not answer: what was learnt so far is noted, and the
     /// rest is asked for at the next call.
     pub async fn recover(&self) -> Result<Vec<Recovered>, Error> {
-        let open = [Standing::Journaled, Standing::Confirmed, Standing::Accepted];
-        let entries = self.inner.journal.entries(&open)?;
-        let mut recovered = Vec::with_capacity(entries.len());
-        for batch in entries.chunks(BATCH) {
+        let mut recovered = Vec::new();
+        // Not what others journal in the meantime.
+        let until = self.inner.journal.reader()?.last(Standing::OPEN)?;
+        let mut query = Query { standings: Standing::OPEN.to_vec(), until, ..Query::page(BATCH) };
+        while query.until.is_some() {
+            let batch = self.inner.journal.reader()?.page(&query)?;
+            let Some(last) = batch.last() else { break };
+            query.after = Some(last.cursor());
             let subjects: Vec<Subject> =
                 batch.iter().map(|entry| Subject::Id(entry.job_id.clone())).collect();
             let answers = self.status_many(&subjects).await?;
@@ -48,20 +56,28 @@ impl Client {
         Ok(recovered)
     }
 
-    async fn settle(&self, entry: &JournalEntry, answer: &Answer) -> Result<Recovered, Error> {
+    async fn settle(&self, entry: JournalEntry, answer: &Answer) -> Result<Recovered, Error> {
         self.inner.inbox.learnt(answer);
-        let lost = answer.answer == AnswerWord::Unknown;
-        let sent_again = if lost {
-            let outgoing = Outgoing {
-                job_id: entry.job_id.clone(),
-                job_type: entry.job_type.clone(),
-                body: entry.body.clone(),
-                options: entry.options.clone(),
-            };
-            Some(self.send(outgoing).await?)
-        } else {
-            None
+        let answer = answer.clone();
+        let is_lost = answer.answer == AnswerWord::Unknown;
+        let too_old = is_lost && self.inner.journal.horizon().is_passed(entry.journaled_at_ms);
+        let sent_again = if is_lost && !too_old { self.send_again(&entry).await? } else { None };
+        Ok(Recovered { entry, answer, sent_again, too_old })
+    }
+
+    async fn send_again(&self, entry: &JournalEntry) -> Result<Option<Submitted>, Error> {
+        // Another process may have settled it, and its body is gone then.
+        let whole = self.inner.journal.reader()?.entry(&entry.job_id)?;
+        let Some(entry) = whole.filter(|entry| Standing::OPEN.contains(&entry.standing)) else {
+            return Ok(None);
         };
-        Ok(Recovered { entry: entry.clone(), answer: answer.clone(), sent_again })
+        let outgoing = Outgoing {
+            job_id: entry.job_id,
+            journaled_at_ms: entry.journaled_at_ms,
+            job_type: entry.job_type,
+            body: entry.body,
+            options: entry.options,
+        };
+        Ok(Some(self.send(outgoing).await?))
     }
 }

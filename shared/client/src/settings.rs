@@ -17,6 +17,12 @@ pub struct Settings {
 pub struct ClientSettings {
     /// The journal's file. Several processes of one machine may share it.
     pub journal: PathBuf,
+    /// Unfinished submissions that it may hold.
+    pub journal_entries_max: u64,
+    /// Bytes of all submissions that it may hold.
+    pub journal_bytes_max: u64,
+    /// How long it keeps finished submissions.
+    pub journal_keep_ms: u64,
     /// `ip` (this machine's address, or its name if it has none), or a label.
     pub origin: String,
     /// A submission without a receipt is sent again after so long.
@@ -37,6 +43,18 @@ impl ClientSettings {
                 "client.resend_after_ms and client.answer_timeout_ms: allowed is 1 and more"
                     .to_owned(),
             );
+        }
+        for (key, value) in [
+            ("journal_entries_max", self.journal_entries_max),
+            ("journal_bytes_max", self.journal_bytes_max),
+            ("journal_keep_ms", self.journal_keep_ms),
+        ] {
+            if value == 0 {
+                return Err(format!("client.{key} is 0; allowed is 1 and more"));
+            }
+        }
+        if self.journal.as_os_str().is_empty() {
+            return Err("client.journal is empty; it must name a file".to_owned());
         }
         Ok(())
     }

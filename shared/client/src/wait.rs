@@ -43,8 +43,10 @@ impl Client {
                 return Ok(answer);
             }
             answer = match seen {
-                Some(past) => self.wait_past(&subject, past, left.min(SLICE)).await?,
-                None => {
+                Some(past) if answer.answer == AnswerWord::Found => {
+                    self.wait_past(&subject, past, left.min(SLICE)).await?
+                }
+                _ => {
                     tokio::time::sleep(PAUSE.min(left)).await;
                     self.history(subject.clone()).await?
                 }

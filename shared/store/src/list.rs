@@ -9,7 +9,7 @@ use protocol::request::List;
 use redis::Pipeline;
 
 use crate::keys::JobName;
-use crate::record::{Record, number};
+use crate::record::{Record, RecordKind, number};
 use crate::reply::Reply;
 use crate::scripts::{self, Call};
 use crate::{Error, Store};
@@ -139,9 +139,11 @@ impl Store {
 }
 
 fn matches(record: &Record, list: &List) -> bool {
+    // It may have been retired since its name was read.
+    let is_job = record.kind() == Some(RecordKind::Job);
     let in_state =
         list.states.is_empty() || record.state().is_some_and(|state| list.states.contains(&state));
     let of_type =
         list.job_type.as_ref().is_none_or(|t| record.r#type.as_deref() == Some(t.as_str()));
-    in_state && of_type
+    is_job && in_state && of_type
 }

@@ -22,6 +22,8 @@ pub enum Replayed {
     Unfinished,
     /// Its body is not kept.
     NoPayload,
+    /// The replay's identifier is used up: voided, or that of a job which was retired.
+    UsedUp(JobName),
 }
 
 impl Store {
@@ -61,6 +63,9 @@ impl Store {
         };
         match self.accept(&[accept], Limits::default()).await?.pop() {
             Some(Accepted::New { .. } | Accepted::Duplicate) => {}
+            Some(Accepted::Voided | Accepted::Forgotten | Accepted::Conflict { .. }) => {
+                return Ok(Replayed::UsedUp(again));
+            }
             other => return Err(Error::unexpected(other)),
         }
         let mut pipeline = Pipeline::new();

@@ -88,10 +88,9 @@ impl Store {
         let keys = self.keys();
         let slot = keys.slot(name);
         let tags = record.tags();
-        let set = record
-            .state()
-            .zip(record.job_type())
-            .and_then(|(state, job_type)| keys.state(slot, state, &job_type));
+        // The record may have been read before the job's last change.
+        let sets: Vec<String> =
+            State::terminal().filter_map(|state| keys.state_set(slot, state)).collect();
         let fixed = [
             keys.job(name),
             keys.history(name),
@@ -100,14 +99,14 @@ impl Store {
             keys.retire(slot),
         ];
         let tags: Vec<String> = tags.iter().map(|tag| keys.tag(slot, &name.client, tag)).collect();
-        let all: Vec<&str> = fixed.iter().chain(&set).chain(&tags).map(String::as_str).collect();
+        let all: Vec<&str> = fixed.iter().chain(&sets).chain(&tags).map(String::as_str).collect();
         Call::new(&scripts::RETIRE, &all)
             .arg(name.member())
             .arg(name.job_id.as_str())
             .arg(final_states())
             .arg(horizon_ms)
             .arg(if now { "1" } else { "" })
-            .arg(u8::from(set.is_some()))
+            .arg(sets.len())
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use broker::{Acker, Delivery, Outcome, Publication, Publisher, chain, dead_letter, topology};
 use protocol::{Answer, Code, Kind, Request, What};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::Error;
@@ -26,6 +26,8 @@ const CHUNK: usize = 128;
 const CHUNKS_AT_ONCE: usize = 8;
 /// How long a look at the line's length is good for.
 const LINE_SEEN: Duration = Duration::from_millis(250);
+/// What a full queue did not take is tried again so often.
+const HELD_AGAIN: Duration = Duration::from_millis(200);
 
 struct Inquiry {
     links: Arc<Links>,
@@ -66,10 +68,7 @@ pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
                     Err(error) => break Err(error.into()),
                 };
                 let inquiry = Arc::clone(&inquiry);
-                chunks.spawn(async move {
-                    let _place = place;
-                    inquiry.answer(chunk).await
-                });
+                chunks.spawn(async move { inquiry.answer(chunk, place.ok()).await });
             }
         }
     };
@@ -84,7 +83,11 @@ pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
 type Onward = (Publication, Option<Box<ToClient>>);
 
 impl Inquiry {
-    async fn answer(&self, chunk: Vec<Delivery>) -> Result<(), Error> {
+    async fn answer(
+        &self,
+        chunk: Vec<Delivery>,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), Error> {
         let tags: Vec<u64> = chunk.iter().map(|delivery| delivery.tag).collect();
         let mut replies = Vec::new();
         let mut onward = Vec::new();
@@ -113,7 +116,7 @@ impl Inquiry {
                 replies.extend(requests.iter().flat_map(unavailable));
             }
         }
-        self.send_on(onward, &mut replies).await?;
+        let held = self.send_on(onward, &mut replies).await?;
         let messages = replies.into_iter().map(ToClient::message).collect();
         for outcome in self.courier.deliver(messages).await {
             match outcome {
@@ -124,6 +127,9 @@ impl Inquiry {
                 }
             }
         }
+        // It may take long, and must not keep others waiting. Prefetch says how many may be held.
+        drop(place);
+        self.send_held(held).await?;
         Ok(self.acker.ack(&tags).await?)
     }
 
@@ -145,17 +151,47 @@ impl Inquiry {
         Ok(replies)
     }
 
-    async fn send_on(&self, onward: Vec<Onward>, replies: &mut Vec<ToClient>) -> Result<(), Error> {
+    /// Returns what a full queue did not take and nobody can be told of.
+    async fn send_on(
+        &self,
+        onward: Vec<Onward>,
+        replies: &mut Vec<ToClient>,
+    ) -> Result<Vec<Publication>, Error> {
+        let untold = |(message, asker): &Onward| asker.is_none().then(|| message.clone());
+        let untold: Vec<Option<Publication>> = onward.iter().map(untold).collect();
         let (publications, askers): (Vec<_>, Vec<_>) = onward.into_iter().unzip();
         let forwarded = self.publisher.publish(publications).await;
-        for (outcome, asker) in forwarded.into_iter().zip(askers) {
-            match (outcome, asker) {
-                (Outcome::Confirmed, _) => {}
+        let mut held = Vec::new();
+        for ((outcome, asker), untold) in forwarded.into_iter().zip(askers).zip(untold) {
+            match outcome {
+                Outcome::Confirmed => {}
                 // The line is full. Whoever asks is told so; the registrar goes on emptying it.
-                (Outcome::Refused, Some(asker)) => replies.push(*asker),
+                Outcome::Refused => {
+                    replies.extend(asker.map(|asker| *asker));
+                    held.extend(untold);
+                }
                 // Unacknowledged, the requests come again.
-                _ => return Err(broker::Error::Gone.into()),
+                Outcome::Returned | Outcome::Lost => return Err(broker::Error::Gone.into()),
             }
+        }
+        Ok(held)
+    }
+
+    /// Sends what was held, when there is room. Ending the session would help nobody: the requests
+    /// would come again at once, and everybody else's with them.
+    async fn send_held(&self, mut held: Vec<Publication>) -> Result<(), Error> {
+        while !held.is_empty() {
+            tokio::select! {
+                // Unacknowledged, the requests come again.
+                () = self.links.stop.cancelled() => return Err(broker::Error::Gone.into()),
+                () = tokio::time::sleep(HELD_AGAIN) => {}
+            }
+            let outcomes = self.publisher.publish(held.clone()).await;
+            if outcomes.iter().any(|it| matches!(it, Outcome::Returned | Outcome::Lost)) {
+                return Err(broker::Error::Gone.into());
+            }
+            let sent = held.into_iter().zip(outcomes);
+            held = sent.filter(|(_, it)| *it == Outcome::Refused).map(|(held, _)| held).collect();
         }
         Ok(())
     }

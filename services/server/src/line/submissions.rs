@@ -40,7 +40,7 @@ impl Links {
         let accepts: Vec<Accept> =
             submissions.iter().map(|(s, nonce, again)| self.accept(s, nonce, *again)).collect();
         let limits = store::accept::Limits {
-            duplicate_age_ms: self.settings.duplicate_redispatch_ms,
+            duplicate_age_ms: Some(self.settings.duplicate_redispatch_ms),
             unfinished_max: self.settings.unfinished_per_client_max,
         };
         let accepted = self.store.accept(&accepts, limits).await?;

@@ -2,15 +2,40 @@
 //! sent: the counterfoil.
 //!
 //! SQLite in WAL mode with `synchronous=FULL`: a commit returns when it is on disk. Several
-//! processes may share the file. One thread writes; what waits is committed together.
+//! processes of a machine may share the file. One thread of each writes; what waits is committed
+//! together. Reading ([`Reader`]) changes nothing and holds up nobody.
 //!
 //! # Standing of an entry
 //! ```text
 //!   journaled ─► confirmed ─► accepted ─► done          sent again until a receipt or a refusal;
 //!        └───────────┴───────────┴──────► refused       the body is kept until the job is done
 //! ```
+//!
+//! # Bounds
+//! Unfinished entries and the bytes of all entries are counted by triggers, in the transaction that
+//! changes them, for all processes together; a submission beyond a bound is an error
+//! ([`Error::JournalFull`]). Finished entries are removed after `client.journal_keep_ms`, some with
+//! each commit, and earlier when their room is needed.
+//!
+//! # Failures
+//! - The disk is full, or another process holds the file: the transaction is undone, the caller is
+//!   told, the next one may succeed.
+//! - A sync fails, or anything else: [`Error::NotSynced`], and nothing more is taken
+//!   ([`Error::Poisoned`]).
+//! - The process dies: an entry whose `submit` returned is there; `recover` settles it.
+//! - The file was copied: see [`Identity`].
+//!
+//! Decision 0010.
 
+mod bounds;
+mod changes;
 mod file;
+mod horizon;
+mod identity;
+mod read;
+mod schema;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -19,8 +44,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::Error;
 use crate::submission::{Options, Submission};
+use crate::{ClientSettings, Error};
+
+pub(crate) use horizon::Horizon;
+pub use identity::Identity;
+pub use read::{Cursor, Query, Reader};
 
 /// What is known of a submission, on the client's side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,6 +70,9 @@ impl Standing {
     /// Every standing, in order.
     pub const ALL: &[Self] =
         &[Self::Journaled, Self::Confirmed, Self::Accepted, Self::Done, Self::Refused];
+
+    /// Those of which more is to come.
+    pub const OPEN: &[Self] = &[Self::Journaled, Self::Confirmed, Self::Accepted];
 
     /// The word in the file.
     pub const fn as_str(self) -> &'static str {
@@ -71,7 +103,21 @@ pub struct JournalEntry {
     pub outcome: Option<String>,
     /// Milliseconds since 1970.
     pub journaled_at_ms: i64,
+    /// When its standing changed last.
+    pub changed_at_ms: i64,
     pub(crate) options: Options,
+}
+
+impl JournalEntry {
+    /// MIME type of the body, if it was given.
+    pub fn content_type(&self) -> Option<&str> {
+        self.options.content_type.as_deref()
+    }
+
+    /// The headers that were given, in their order.
+    pub fn headers(&self) -> &[(String, String)] {
+        &self.options.headers
+    }
 }
 
 /// A change of an entry's standing.
@@ -84,8 +130,9 @@ pub(crate) struct Mark {
 }
 
 enum Write {
-    Append(Vec<Appended>, oneshot::Sender<Result<Vec<bool>, Error>>),
+    Append(Vec<Appended>, oneshot::Sender<Result<Vec<i64>, Error>>),
     Mark(Mark),
+    Horizon(u64),
     Flush(oneshot::Sender<()>),
 }
 
@@ -101,37 +148,59 @@ pub(crate) struct Appended {
 pub struct Journal {
     path: PathBuf,
     client: String,
+    identity: Identity,
+    horizon: Horizon,
     writes: mpsc::UnboundedSender<Write>,
     poisoned: Arc<AtomicBool>,
 }
 
 impl Journal {
-    /// Opens the journal of a client, and makes it if there is none.
+    /// Opens the journal of a client, and makes it if there is none. A copy becomes a journal of
+    /// its own, and that is said in the log.
     ///
     /// # Errors
-    /// [`Error::Journal`] says what is wrong with the file.
-    pub fn open(path: &Path, client: &str) -> Result<Self, Error> {
-        let connection = file::open(path)?;
+    /// [`Error::Journal`] says what is wrong with the file, and what to do.
+    pub fn open(settings: &ClientSettings, client: &str) -> Result<Self, Error> {
+        let path = settings.journal.as_path();
+        let mut connection = file::open(path)?;
+        let identity = settle(path, &mut connection)?;
+        let told = changes::horizon(&connection, client);
+        let horizon = Horizon::new(told.map_err(|error| file::explain(path, &error))?);
         let (writes, waiting) = mpsc::unbounded_channel();
         let poisoned = Arc::new(AtomicBool::new(false));
         let writer = writer::Writer {
             connection,
             path: path.to_owned(),
             client: client.to_owned(),
+            bounds: bounds::Bounds::new(settings),
+            horizon: horizon.clone(),
+            place: identity::place(path),
             poisoned: Arc::clone(&poisoned),
+            is_hindered: false,
         };
         std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || writer.run(waiting))
             .map_err(|error| file::failed(path, error))?;
-        Ok(Self { path: path.to_owned(), client: client.to_owned(), writes, poisoned })
+        let (path, client) = (path.to_owned(), client.to_owned());
+        Ok(Self { path, client, identity, horizon, writes, poisoned })
     }
 
-    /// Writes submissions and returns when they are on disk. An entry is `false` if the same was
-    /// there before.
-    pub(crate) async fn append(&self, entries: Vec<Appended>) -> Result<Vec<bool>, Error> {
+    /// Which file this is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// How long a submission may be sent again.
+    pub(crate) fn horizon(&self) -> &Horizon {
+        &self.horizon
+    }
+
+    /// Writes submissions and returns when they are on disk, with the instant at which each was
+    /// journaled first, in milliseconds since 1970.
+    pub(crate) async fn append(&self, entries: Vec<Appended>) -> Result<Vec<i64>, Error> {
         if self.poisoned.load(Ordering::Acquire) {
-            return Err(Error::Poisoned);
+            return Err(Error::Poisoned(self.path.display().to_string()));
         }
         let (reply, written) = oneshot::channel();
         self.writes.send(Write::Append(entries, reply)).map_err(|_| Error::Closed)?;
@@ -141,7 +210,18 @@ impl Journal {
     /// Notes what has become of a submission. Not waited for: a mark that is lost is found again by
     /// asking.
     pub(crate) fn mark(&self, mark: Mark) {
-        if self.writes.send(Write::Mark(mark)).is_err() {
+        self.note(Write::Mark(mark));
+    }
+
+    /// Takes a receipt's word on how long one id is one job.
+    pub(crate) fn learn_horizon(&self, horizon_ms: u64) {
+        if self.horizon.learn(horizon_ms) {
+            self.note(Write::Horizon(horizon_ms));
+        }
+    }
+
+    fn note(&self, write: Write) {
+        if self.writes.send(write).is_err() {
             tracing::debug!("the journal is closed");
         }
     }
@@ -155,13 +235,36 @@ impl Journal {
         }
     }
 
-    /// Entries of this client, oldest first; only those of some standings if any are named.
+    /// Reads this client's entries, in pages.
+    ///
+    /// # Errors
+    /// [`Error::Journal`] if the file cannot be read, or is gone.
+    pub fn reader(&self) -> Result<Reader, Error> {
+        Reader::open(&self.path, &self.client)?
+            .ok_or_else(|| file::failed(&self.path, "it is gone: it was removed while in use"))
+    }
+
+    /// All entries of this client with their bodies, oldest first; only those of some standings if
+    /// any are named. For a large journal use [`Self::reader`].
     ///
     /// # Errors
     /// [`Error::Journal`] if the file cannot be read.
     pub fn entries(&self, standings: &[Standing]) -> Result<Vec<JournalEntry>, Error> {
-        let connection = file::open(&self.path)?;
-        file::entries(&connection, &self.client, standings)
-            .map_err(|error| file::failed(&self.path, error))
+        let standings = standings.to_vec();
+        self.reader()?.page(&Query { standings, bodies: true, ..Query::page(usize::MAX) })
     }
+}
+
+fn settle(path: &Path, connection: &mut rusqlite::Connection) -> Result<Identity, Error> {
+    let (identity, origin) = identity::settle(connection, &identity::Here::of(path))
+        .map_err(|error| file::explain(path, &error))?;
+    if let (true, Some(from)) = (origin != identity::Origin::Same, &identity.copied_from) {
+        let (path, is) = (path.display(), origin.as_str());
+        tracing::warn!(
+            %path, is, from,
+            "this journal is not where it was made: it goes on as a journal of its own, and \
+             `counterfoil recover` settles what it holds"
+        );
+    }
+    Ok(identity)
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use protocol::UnixMillis;
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::mpsc;
 
-use super::{Appended, Mark, Standing, Write, file};
+use super::bounds::{Bounds, Full};
+use super::identity::place;
+use super::{Horizon, Write, changes, file};
 use crate::Error;
 
 /// Writes committed together.
@@ -18,7 +20,13 @@ pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) path: PathBuf,
     pub(super) client: String,
+    pub(super) bounds: Bounds,
+    pub(super) horizon: Horizon,
+    /// Where the file was when it was opened.
+    pub(super) place: Option<String>,
     pub(super) poisoned: Arc<AtomicBool>,
+    /// Whether the last group could not be written, and it was said.
+    pub(super) is_hindered: bool,
 }
 
 impl Writer {
@@ -34,36 +42,107 @@ impl Writer {
         }
     }
 
-    /// Writes a group and answers when it is on disk. After a failed commit nothing more is taken:
+    /// Writes a group and answers when it is on disk. After a failed sync nothing more is taken:
     /// an operating system may drop what it could not write and call the next sync a success.
-    fn commit(&mut self, group: Vec<Write>) {
+    pub(super) fn commit(&mut self, group: Vec<Write>) {
         if self.poisoned.load(Ordering::Acquire) {
-            answer_all(group, || Error::Poisoned);
+            answer_all(group, || Error::Poisoned(self.path.display().to_string()));
             return;
         }
-        let written = write(&mut self.connection, &self.client, &group);
-        match written {
+        if place(&self.path) != self.place {
+            let why = "it was removed, or another file was put in its place, while it was in use";
+            self.poison(group, &why);
+            return;
+        }
+        match self.write(&group) {
             Ok(appended) => {
-                let mut appended = appended.into_iter();
-                for write in group {
-                    match write {
-                        Write::Append(_, reply) => {
-                            let result = appended.next().unwrap_or(Err(Error::Closed));
-                            // Who asked may have gone; the entry stands.
-                            reply.send(result).ok();
-                        }
-                        Write::Flush(reply) => {
-                            reply.send(()).ok();
-                        }
-                        Write::Mark(_) => {}
-                    }
+                if std::mem::take(&mut self.is_hindered) {
+                    tracing::info!(path = %self.path.display(), "the journal is written again");
                 }
+                answer(group, appended);
             }
-            Err(error) => {
-                tracing::error!(%error, path = %self.path.display(), "the journal failed");
-                self.poisoned.store(true, Ordering::Release);
-                answer_all(group, || file::failed(&self.path, &error));
+            // Undone, and nothing was synced that would have to be relied on.
+            Err(error) if is_passing(&error) => {
+                if !std::mem::replace(&mut self.is_hindered, true) {
+                    let error = file::explain(&self.path, &error);
+                    tracing::warn!(%error, "the journal cannot be written for now");
+                }
+                answer_all(group, || file::explain(&self.path, &error));
             }
+            Err(error) => self.poison(group, &error),
+        }
+    }
+
+    fn poison(&self, group: Vec<Write>, error: &dyn std::fmt::Display) {
+        let path = self.path.display().to_string();
+        tracing::error!(%error, path, "the journal failed");
+        self.poisoned.store(true, Ordering::Release);
+        let message = error.to_string();
+        answer_all(group, || Error::NotSynced { path: path.clone(), message: message.clone() });
+    }
+
+    fn write(&mut self, group: &[Write]) -> rusqlite::Result<Vec<AppendResult>> {
+        let behavior = TransactionBehavior::Immediate;
+        let mut transaction = self.connection.transaction_with_behavior(behavior)?;
+        let now = UnixMillis::now().0;
+        let mut results = Vec::new();
+        let mut writes = 0;
+        for write in group {
+            match write {
+                Write::Append(entries, _) => {
+                    // All of a call or nothing of it.
+                    let part = transaction.savepoint()?;
+                    let mut appended =
+                        changes::append(&part, &self.client, entries, now, &self.horizon)?;
+                    // What was there before needs no room.
+                    if appended.as_ref().is_ok_and(|times| times.contains(&now))
+                        && let Err(Full { key, limit }) = self.bounds.check(&part)?
+                    {
+                        let path = self.path.display().to_string();
+                        appended = Err(Error::JournalFull { path, key, limit });
+                    }
+                    if appended.is_ok() {
+                        part.commit()?;
+                    }
+                    writes += entries.len();
+                    results.push(appended);
+                }
+                Write::Mark(mark) => {
+                    changes::mark(&transaction, &self.client, mark, now)?;
+                    writes += 1;
+                }
+                Write::Horizon(ms) => changes::set_horizon(&transaction, &self.client, *ms)?,
+                Write::Flush(_) => {}
+            }
+        }
+        self.bounds.retire(&transaction, now, writes)?;
+        transaction.commit()?;
+        Ok(results)
+    }
+}
+
+type AppendResult = Result<Vec<i64>, Error>;
+
+/// The disk is full or another process holds the file: the transaction was undone before anything
+/// was synced, and the next one may succeed.
+fn is_passing(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+fn answer(group: Vec<Write>, appended: Vec<AppendResult>) {
+    let mut appended = appended.into_iter();
+    for write in group {
+        match write {
+            Write::Append(_, reply) => {
+                let result = appended.next().unwrap_or(Err(Error::Closed));
+                // Who asked may have gone; the entry stands.
+                reply.send(result).ok();
+            }
+            Write::Flush(reply) => {
+                reply.send(()).ok();
+            }
+            Write::Mark(_) | Write::Horizon(_) => {}
         }
     }
 }
@@ -77,126 +156,7 @@ fn answer_all(group: Vec<Write>, error: impl Fn() -> Error) {
             Write::Flush(reply) => {
                 reply.send(()).ok();
             }
-            Write::Mark(_) => {}
+            Write::Mark(_) | Write::Horizon(_) => {}
         }
     }
-}
-
-type AppendResult = Result<Vec<bool>, Error>;
-
-fn write(
-    connection: &mut Connection,
-    client: &str,
-    group: &[Write],
-) -> rusqlite::Result<Vec<AppendResult>> {
-    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let now = UnixMillis::now().0;
-    let mut results = Vec::new();
-    for write in group {
-        match write {
-            Write::Append(entries, _) => {
-                // All of a call or nothing of it.
-                let part = transaction.savepoint()?;
-                let appended = append(&part, client, entries, now)?;
-                if appended.is_ok() {
-                    part.commit()?;
-                }
-                results.push(appended);
-            }
-            Write::Mark(mark) => apply(&transaction, client, mark, now)?,
-            Write::Flush(_) => {}
-        }
-    }
-    transaction.commit()?;
-    Ok(results)
-}
-
-/// Adds entries. The same submission again is no error; another one under its id is.
-fn append(
-    transaction: &Connection,
-    client: &str,
-    entries: &[Appended],
-    now: i64,
-) -> rusqlite::Result<AppendResult> {
-    let mut insert = transaction.prepare_cached(
-        "INSERT INTO submissions \
-         (client, job_id, type, options, body, standing, journaled_at_ms, changed_at_ms) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7) ON CONFLICT DO NOTHING",
-    )?;
-    let mut fresh = Vec::with_capacity(entries.len());
-    for Appended { job_id, submission } in entries {
-        // Texts and lists of texts always have a JSON form.
-        let options = serde_json::to_string(&submission.options).unwrap_or_default();
-        let standing = Standing::Journaled.as_str();
-        let added = insert.execute(params![
-            client,
-            job_id,
-            submission.job_type,
-            options,
-            submission.body,
-            standing,
-            now
-        ])?;
-        if added == 0 && !is_same(transaction, client, job_id, submission, &options)? {
-            return Ok(Err(Error::DuplicateId(job_id.clone())));
-        }
-        fresh.push(added == 1);
-    }
-    Ok(Ok(fresh))
-}
-
-fn is_same(
-    transaction: &Connection,
-    client: &str,
-    job_id: &str,
-    submission: &crate::Submission,
-    options: &str,
-) -> rusqlite::Result<bool> {
-    let known: Option<(String, String, Vec<u8>)> = transaction
-        .query_row(
-            "SELECT type, options, body FROM submissions WHERE client = ?1 AND job_id = ?2",
-            params![client, job_id],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-        )
-        .optional()?;
-    Ok(known.is_some_and(|(job_type, known_options, body)| {
-        job_type == submission.job_type
-            && known_options == options
-            // A finished job's body is gone; its type and options speak for it.
-            && (body == submission.body || body.is_empty())
-    }))
-}
-
-/// A standing only moves forward: a late receipt does not reopen a finished job.
-fn apply(
-    transaction: &Transaction<'_>,
-    client: &str,
-    mark: &Mark,
-    now: i64,
-) -> rusqlite::Result<()> {
-    let earlier: Vec<&str> = Standing::ALL
-        .iter()
-        .take_while(|standing| **standing != mark.standing)
-        .map(|standing| standing.as_str())
-        .filter(|word| mark.standing != Standing::Refused || *word != Standing::Done.as_str())
-        .chain([mark.standing.as_str()])
-        .collect();
-    let list = format!("'{}'", earlier.join("','"));
-    let ends = matches!(mark.standing, Standing::Done | Standing::Refused);
-    let body = if ends { ", body = x''" } else { "" };
-    transaction
-        .prepare_cached(&format!(
-            "UPDATE submissions SET standing = ?3, ticket = coalesce(?4, ticket), \
-             outcome = coalesce(?5, outcome), changed_at_ms = ?6{body} \
-             WHERE client = ?1 AND job_id = ?2 AND standing IN ({list})"
-        ))?
-        .execute(params![
-            client,
-            mark.job_id,
-            mark.standing.as_str(),
-            mark.ticket,
-            mark.outcome,
-            now
-        ])?;
-    Ok(())
 }

@@ -2,7 +2,8 @@
 -- KEYS  1-5 as in change.lua   6 the ticket's key   7 the client's jobs   8 unfinished jobs, by
 --       client   9… the set of the first state, if it has one, then the sets of the tags
 -- ARGV  1 member of sets   2 digest   3 event   4 first state   5 '1' if redelivered
---       6 age in ms after which a duplicate is dispatched again   7 the word of a queued job
+--       6 age in ms after which a duplicate is dispatched again ('' never)
+--       7 the word of a queued job
 --       8 timer ('' none, absolute ms)   9 deadline ('' none)   10 outbox bound   11 epoch
 --       12 nonce of this delivery   13 '1' if the first state has a set
 --       14 unfinished jobs that the client may have (0 any number)   15 '1' if it is older than the
@@ -25,7 +26,8 @@ if record == 'job' then
   -- This very call again: its first answer was lost on the way.
   if seen[9] == '0-' .. ARGV[12] and seen[3] == ARGV[4] then return { 'accepted', seen[8] } end
   local waits = at - tonumber(seen[6] or seen[8])
-  if seen[3] == ARGV[7] and seen[4] == '0'
+  -- Whoever sends nothing must leave the number that is out good.
+  if ARGV[6] ~= '' and seen[3] == ARGV[7] and seen[4] == '0'
     and (ARGV[5] == '1' or waits > tonumber(ARGV[6]) or seen[7] ~= ARGV[11]) then
     local dispatch = redis.call('HINCRBY', KEYS[1], 'dispatch', 1)
     redis.call('HSET', KEYS[1], 'dispatched_at', at, 'epoch', ARGV[11])

@@ -1,9 +1,10 @@
 -- Replaces what is recorded of a finished job by its tombstone, which keeps its identifiers, digest
 -- and outcome.
 -- KEYS  1 the job   2 its timeline   3 its ticket   4 the client's jobs   5 when records are retired
---       6… the set of its state, if it has one, and the sets of its tags
+--       6… the sets of final states, and the sets of its tags
 -- ARGV  1 member of sets   2 job id   3 final states, joined by commas   4 ms that the tombstone
---       lives   5 '1' at once, '' when its time has come   6 '1' if its state has a set
+--       lives   5 '1' at once, '' when its time has come   6 how many final states
+--       have a set
 -- Returns  retired | early at | unfinished state | the kind of record that stands there | none
 -- Atomic because there must be no instant in which nothing is known of the identifier.
 -- Bounded by the number of tags.
@@ -37,10 +38,7 @@ redis.call('PEXPIREAT', KEYS[1], ends)
 redis.call('PEXPIREAT', KEYS[3], ends)
 redis.call('ZREM', KEYS[4], ARGV[2])
 redis.call('ZREM', KEYS[5], ARGV[1])
-local first_tag = 6
-if ARGV[6] == '1' then
-  redis.call('ZREM', KEYS[6], ARGV[1])
-  first_tag = 7
-end
+local first_tag = 6 + tonumber(ARGV[6])
+for n = 6, first_tag - 1 do redis.call('ZREM', KEYS[n], ARGV[1]) end
 for n = first_tag, #KEYS do redis.call('ZREM', KEYS[n], ARGV[2]) end
 return { 'retired' }

@@ -11,8 +11,10 @@
 -- Not a change: the revision stays.
 -- Bounded by the length of the timeline.
 local seen = redis.call('HMGET', KEYS[1], 'record', 'notify', 'notify_to', 'reply_to', 'client',
-  'delivered_revision', 'undeliverable_from', 'result', 'error')
+  'delivered_revision', 'undeliverable_from', 'result', 'error', 'gap_from')
 if seen[1] ~= 'job' then return { seen[1] or 'none' } end
+-- Where the receipt went by direct reply-to, no event can go.
+if seen[4] and string.sub(seen[4], 1, 22) == 'amq.rabbitmq.reply-to.' then seen[4] = false end
 local words, to = seen[2] or '', seen[3] or seen[4] or ''
 if ARGV[1] == '1' then words = ARGV[2] end
 if ARGV[3] ~= '' then to = ARGV[3] end
@@ -29,10 +31,15 @@ if ARGV[5] == '1' and words ~= '' then
   local from = tonumber(seen[6] or 0) + 1
   if seen[7] and tonumber(seen[7]) < from then from = tonumber(seen[7]) end
   redis.call('HDEL', KEYS[1], 'undeliverable', 'undeliverable_from', 'undeliverable_reason')
+  -- What was joined into a gap is pushed again as well; what the timeline has left out is a gap.
+  if seen[10] and tonumber(seen[10]) >= from then redis.call('HDEL', KEYS[1], 'gap_from') end
+  local expected, missing = from, nil
   for _, line in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
     local revision, at, event, state, attempt, detail =
       string.match(line, '^(%d+) (%d+) (%S+) (%S+) (%d+) ?(.*)$')
     if revision and tonumber(revision) >= from then
+      if tonumber(revision) > expected then missing = missing or expected end
+      expected = tonumber(revision) + 1
       local word = string.match(',' .. ARGV[7] .. ',', ',' .. event .. '=([^,]+),')
       local terminal = '0'
       if not word then
@@ -42,16 +49,16 @@ if ARGV[5] == '1' and words ~= '' then
       local own = {}
       if terminal == '1' then
         own.result, own.error = seen[8] or nil, seen[9] or nil
-      elseif word ~= state and string.match(detail, '^%d+$') then
-        own[word] = detail
-      elseif word ~= state and string.match(detail, '^%d+ ') then
-        own[word], own[word .. '_note'] = string.match(detail, '^(%d+) (.*)$')
+      elseif word == 'progress' and string.match(detail, '^%d+ ') then
+        own.progress, own.progress_note = string.match(detail, '^(%d+) (.*)$')
       elseif word ~= state then
         own[word] = detail
       end
       if string.find(',' .. words .. ',', ',' .. word .. ',', 1, true) then
-        post_event(to, seen[5], word, state, terminal, tonumber(revision), at, attempt, own, nil,
-          tonumber(ARGV[8]))
+        if missing then redis.call('HSETNX', KEYS[1], 'gap_from', missing) end
+        missing = nil
+        post_event(to, seen[5], word, state, terminal, tonumber(revision), at, attempt, own,
+          redis.call('HGET', KEYS[1], 'gap_from'), tonumber(ARGV[8]))
       end
     end
   end

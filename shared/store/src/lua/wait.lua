@@ -20,15 +20,21 @@ if ARGV[5] ~= '' then
   end
 end
 local waits = seen[5] and cjson.decode(seen[5]) or {}
--- A request that was delivered twice waits once.
+wait.limit_ms = tonumber(ARGV[3])
+if ARGV[8] ~= '' then wait.correlation_id = ARGV[8] end
+if ARGV[9] == '1' then wait.history = true end
+-- A request that was delivered twice waits once, if it can be told from another.
 for _, known in ipairs(waits) do
-  if known.to == wait.to and known.correlation_id == ARGV[8] then return 'waiting' end
+  local same = wait.correlation_id ~= nil
+  for _, field in ipairs({ 'to', 'correlation_id', 'past_revision', 'past_epoch', 'limit_ms',
+    'history' }) do
+    same = same and known[field] == wait[field]
+  end
+  if same then return 'waiting' end
 end
 if #waits >= tonumber(ARGV[4]) then return 'full' end
 local time = redis.call('TIME')
-wait.until_ms = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[3])
-if ARGV[8] ~= '' then wait.correlation_id = ARGV[8] end
-if ARGV[9] == '1' then wait.history = true end
+wait.until_ms = time[1] * 1000 + math.floor(time[2] / 1000) + wait.limit_ms
 waits[#waits + 1] = wait
 redis.call('HSET', KEYS[1], 'waits', cjson.encode(waits))
 redis.call('ZADD', KEYS[2], 'LT', wait.until_ms, ARGV[1])
