@@ -1,9 +1,9 @@
 # Everything that a contributor runs. Needs Rust; RabbitMQ and Redis are installed from Debian's
 # packages if they are missing, for `test` Python, Node and Go too; no system service is started.
-.PHONY: help demo test check bench fmt clean
+.PHONY: help demo test check check-deploy bench fmt clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: ## the order desk with real processes, killed and recovered; ends with a table
 	@deploy/dev/install.sh
@@ -20,6 +20,9 @@ check: ## format, lints, documentation
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --quiet
+
+check-deploy: ## every file of deploy/ by its validator, on broken copies too; a job; the image
+	@set -e; for what in check check-broken check-job check-image; do deploy/$$what.sh; done
 
 bench: ## jobs a second, the whole way (release build)
 	@deploy/dev/install.sh

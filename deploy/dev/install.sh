@@ -2,13 +2,14 @@
 # Installs what a private RabbitMQ and Redis need, from Debian's packages, when something is
 # missing. No broker or store of the system's is left started or enabled: policy-rc.d refuses the
 # start that a package's installation would make. `install.sh python node go` adds what the clients
-# in these languages need, any of them.
+# in these languages need, any of them; `deploy` what checks the deployment, `image` what builds an
+# image.
 set -eu
 
 wanted="rabbitmq-server redis-server"
 node_modules=""
-for language in "$@"; do
-    case "$language" in
+for part in "$@"; do
+    case "$part" in
     python) wanted="$wanted python3 python3-pika" ;;
     node)
         # Another Node than Debian's brings its npm along, and cannot stand beside Debian's.
@@ -16,8 +17,10 @@ for language in "$@"; do
         node_modules=$(dirname "$0")/../../tests/foreign/node
         ;;
     go) wanted="$wanted golang-go golang-github-rabbitmq-amqp091-go-dev" ;;
+    deploy) wanted="$wanted python3 python3-venv openssl systemd" ;;
+    image) wanted="$wanted ca-certificates buildah" ;;
     *)
-        echo "usage: install.sh [python] [node] [go]" >&2
+        echo "usage: install.sh [python] [node] [go] [deploy] [image]" >&2
         exit 2
         ;;
     esac
@@ -71,6 +74,7 @@ if [ ! -e "$policy" ]; then
     trap 'exit 130' HUP INT TERM
 fi
 log=$(mktemp)
+# shellcheck disable=SC2086 # a list of packages
 {
     $as_root apt-get update -q &&
         $as_root env DEBIAN_FRONTEND=noninteractive \

@@ -1,4 +1,4 @@
-//! One test for each of the claims 1 to 16 that `docs/CLAIMS.md` lists.
+//! One test for each of the claims 1 to 16 that `docs/CLAIMS.md` lists; 18 is in `package.rs`.
 
 use std::time::Duration;
 

@@ -18,6 +18,7 @@ mod journal_disks;
 mod journal_files;
 mod lists;
 mod operate;
+mod package;
 mod program;
 mod promises;
 mod raw_bytes;

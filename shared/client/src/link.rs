@@ -101,7 +101,28 @@ impl Link {
             consume = opening => consume?,
             () = stop.cancelled() => return Ok(()),
         };
-        let publish = Connection::open(amqp, "counterfoil client, publishing").await?;
+        let served = match Connection::open(amqp, "counterfoil client, publishing").await {
+            Ok(publish) => {
+                let served = self.serve(open, backoff, &consume, &publish).await;
+                publish.close().await;
+                served
+            }
+            Err(error) => Err(error),
+        };
+        // Whatever came of it: the next session could not have the queue of a connection that is
+        // left behind.
+        consume.close().await;
+        served
+    }
+
+    async fn serve(
+        &mut self,
+        open: &mut Open,
+        backoff: &mut Backoff,
+        consume: &Connection,
+        publish: &Connection,
+    ) -> Result<(), broker::Error> {
+        let stop = self.stop.clone();
         // The same name for as long as the client lives, so that events find it after a reconnect.
         let queue = self.queue.clone();
         consume.declare_inbox(&queue).await?;
@@ -126,8 +147,6 @@ impl Link {
             tokio::select! {
                 count = self.waiting.recv_many(&mut taken, CHUNK) => {
                     if count == 0 {
-                        consume.close().await;
-                        publish.close().await;
                         return Ok(());
                     }
                     self.send(&publisher, &queue, open, &mut taken).await?;
@@ -142,11 +161,7 @@ impl Link {
                 }
                 _ = look.tick() => self.send_again(&publisher, &queue, open).await?,
                 () = publish.failed() => return Err(broker::Error::Gone),
-                () = stop.cancelled() => {
-                    consume.close().await;
-                    publish.close().await;
-                    return Ok(());
-                }
+                () = stop.cancelled() => return Ok(()),
             }
         }
     }
