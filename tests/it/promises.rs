@@ -272,3 +272,24 @@ async fn promise_08_a_job_that_fails_every_time_stops_after_its_limit() -> anyho
     worker.stop().await?;
     Ok(server.stop().await?)
 }
+
+/// A session that fails leaves no connection behind, whose exclusive queue the next one could not
+/// have: a client that published before the exchanges were there was locked out for good.
+#[tokio::test]
+async fn promise_01_a_client_that_comes_before_the_exchanges_goes_on_when_they_are_there()
+-> anyhow::Result<()> {
+    let world = World::new().await?;
+    let url = world.amqp_url("admin");
+    let admin = lapin::Connection::connect(&url, lapin::ConnectionProperties::default()).await?;
+    let channel = admin.create_channel().await?;
+    channel.exchange_delete("counterfoil.submit".into(), Default::default()).await?;
+    let shop = world.client("shop")?;
+    let submitted = shop.submit(Submission::new("demo.echo", "1").job_id("A-1")).await?;
+    // Refused, with its channel, at least once.
+    let early = tokio::time::timeout(Duration::from_secs(2), submitted.accepted()).await;
+    assert!(early.is_err(), "{early:?}");
+    world.raw("admin").await?.connection.declare_topology(&[]).await?;
+    let server = world.server().await?;
+    within("the receipt", submitted.accepted()).await??;
+    Ok(server.stop().await?)
+}
