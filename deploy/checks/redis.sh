@@ -18,7 +18,8 @@ start() {
     (cd "$here/data" && exec redis-server "$1" --port "$port" --bind 127.0.0.1 \
         --dir "$here/data" --aclfile "$here/users.acl") >"$here/log" 2>&1 &
     server=$!
-    trap 'kill "$server" 2>/dev/null || true' EXIT
+    # Not asked to: a Redis that is to save a snapshot, and cannot, stays.
+    trap 'kill -KILL "$server" 2>/dev/null || true' EXIT
     tries=0
     until redis-cli -p "$port" ping 2>/dev/null | grep -qE 'PONG|NOAUTH'; do
         tries=$((tries + 1))

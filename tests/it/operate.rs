@@ -113,6 +113,7 @@ async fn setup_says_what_it_cannot_do() -> anyhow::Result<()> {
     for (arguments, expected) in [
         (own(&["setup", "--client", "a.b"]), "client must be"),
         (own(&["setup", "--client", "counterfoil-server"]), "another name"),
+        (own(&["setup", "--client", "admin"]), "lose its other rights"),
         (own(&["setup", "--queue", "A B"]), "queue must be"),
         (own(&["setup", "--management-url", "https://rabbit"]), "only http"),
     ] {

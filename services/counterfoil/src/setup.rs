@@ -33,8 +33,13 @@ pub(crate) async fn run(arguments: &Arguments, options: &cli::Setup) -> anyhow::
 fn definitions(settings: &Settings, options: &cli::Setup) -> anyhow::Result<Definitions> {
     let user = |name: &str, role| User { name: name.to_owned(), password: None, role };
     let mut users = vec![user(SERVER_USER, Role::Server), user(WORKER_USER, Role::Worker)];
+    let administrator = settings.amqp.user()?;
     for client in &options.clients {
         ClientName::parse(client)?;
+        anyhow::ensure!(
+            *client != administrator,
+            "{client} is the user of amqp.url; as a client it would lose its other rights"
+        );
         anyhow::ensure!(
             users.iter().all(|known| known.name != *client),
             "{client} is a user of the system's own; a client needs another name"
