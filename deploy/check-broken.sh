@@ -1,6 +1,6 @@
 #!/bin/sh
-# Shows that check.sh can fail: breaks one file at a time in a copy of deploy/, and fails unless the
-# check fails and names that file. Every file is left out once, and changed at least once.
+# Shows that check.sh can fail: breaks one file at a time in a copy of deploy/ and of what it reads of
+# docs/, and fails unless the check fails and names that file. Every file is left out once, and changed at least once.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -26,6 +26,14 @@ checks/rabbitmq.sh | a misspelt variable | s/^here=/hree=/
 checks/rules.py | a missing bracket | s/^def main():/def main(:/
 checks/ports.py | a missing bracket | s/^held = \[/held = /
 checks/requirements.txt | no version | s/^yamllint==.*/yamllint/
+checks/package.json | whatever version is the latest | s/: "[0-9.]*"/: "latest"/
+checks/asyncapi.js | a missing bracket | s/^  process.exit(/  process.exit/
+../docs/asyncapi.yaml | bad YAML | s/^channels:/channels/
+../docs/asyncapi.yaml | a misspelt field | s/^operations:/operation:/
+../docs/asyncapi.yaml | a word that there is not | s/action: receive/action: recieve/
+../docs/asyncapi.yaml | a field that the binding has not | s/durable: true, autoDelete/durabel: true, autoDelete/
+../docs/asyncapi.yaml | a schema that is not there | s/v1\/receipt.json/v1\/reciept.json/
+../docs/asyncapi.yaml | a message that is not there | s/messages\/event'/messages\/evnet'/
 docker/Dockerfile | a misspelt instruction | s/^ENTRYPOINT/ENTRYPONT/
 docker/Dockerfile | the entry point needs a shell | s/^ENTRYPOINT .*/ENTRYPOINT counterfoil/
 docker/Dockerfile | root | s/^USER .*/USER root/
@@ -89,13 +97,14 @@ EOF
 
 copy() {
     mkdir "$1"
-    (cd "$root/deploy" && tar -c --exclude=./secrets .) | tar -x -C "$1"
+    (cd "$root" && tar -c --exclude=deploy/secrets deploy docs/asyncapi.yaml docs/schemas) |
+        tar -x -C "$1"
 }
 
 # try COPY FILE WHAT: the check of a broken file must fail, and name it.
 try() {
     # Without input: a check that reads it would eat the list of changes.
-    if "$root/deploy/check.sh" "$1" "$2" >"$1.said" 2>&1 </dev/null; then
+    if "$root/deploy/check.sh" "$1/deploy" "$2" >"$1.said" 2>&1 </dev/null; then
         echo "NOT OK  $2 passes although it is broken: $3"
         return 1
     fi
@@ -115,14 +124,14 @@ changes() {
         file=${file% }
         what=${what# }
         cp -p "$root/deploy/$file" "$work/$1.whole"
-        sed -i "${change# }" "$work/$1/$file"
-        if cmp -s "$work/$1.whole" "$work/$1/$file"; then
+        sed -i "${change# }" "$work/$1/deploy/$file"
+        if cmp -s "$work/$1.whole" "$work/$1/deploy/$file"; then
             echo "NOT OK  $file: the change does nothing: ${what% }"
             failed=1
         else
             try "$work/$1" "$file" "${what% }" || failed=1
         fi
-        cp -p "$work/$1.whole" "$work/$1/$file"
+        cp -p "$work/$1.whole" "$work/$1/deploy/$file"
     done <"$work/$1.list"
     return "$failed"
 }
@@ -130,16 +139,17 @@ changes() {
 missing() {
     copy "$work/missing"
     failed=0
-    for file in $(cd "$work/missing" && find . -type f ! -name '*.pyc' | cut -c 3-); do
+    files=$(cd "$work/missing/deploy" && find . -type f ! -name '*.pyc' | cut -c 3-)
+    for file in $files ../docs/asyncapi.yaml; do
         grep -q "^$file |" "$work/changes" || {
             echo "NOT OK  $file is never broken: add a line to deploy/check-broken.sh"
             failed=1
         }
-        rm "$work/missing/$file"
+        rm "$work/missing/deploy/$file"
         try "$work/missing" "$file" "it is missing" || failed=1
-        cp -p "$root/deploy/$file" "$work/missing/$file"
+        cp -p "$root/deploy/$file" "$work/missing/deploy/$file"
     done
-    : >"$work/missing/unknown.txt"
+    : >"$work/missing/deploy/unknown.txt"
     try "$work/missing" unknown.txt "nothing checks it" || failed=1
     return "$failed"
 }

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Checks every file of deploy/ with a program that knows its form; nothing is deployed.
+# Checks every file of deploy/ with a program that knows its form; nothing is deployed. So is
+# docs/asyncapi.yaml, which is read by programs as they are.
 #
 #   deploy/check.sh [DIR [FILE]]    all of DIR (default: deploy), or one file, named as it is in DIR
 #
@@ -74,6 +75,15 @@ once() {
 
 check() {
     case $1 in
+    ../docs/asyncapi.yaml)
+        yaml "$dir/$1"
+        NODE_PATH=$tools/node/node_modules node "$checks/asyncapi.js" "$dir/$1"
+        ;;
+    checks/package.json)
+        # Installed by now, and every dependency a version.
+        node -e 'JSON.parse(require("fs").readFileSync(process.argv[1]))' "$dir/$1"
+        ! grep '"@' "$dir/$1" | grep -vE '"@[a-z/]+": "[0-9]+[.][0-9]+[.][0-9]+"'
+        ;;
     checks/requirements.txt)
         # Installed by now, and every line a version.
         ! grep -vE '^(#.*|[a-z-]+==[0-9.]+)$' "$dir/$1"
@@ -86,6 +96,7 @@ check() {
             return 1
         }
         ;;
+    *.js) node --check "$dir/$1" ;;
     *.py) "$python" -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$dir/$1" ;;
     docker/Dockerfile)
         hadolint "$dir/$1"
@@ -122,9 +133,12 @@ check() {
 }
 
 files() {
-    for folder in "$root/deploy" "$dir"; do
-        (cd "$folder" && find . -type f ! -path './secrets/*' ! -name '*.pyc' | cut -c 3-)
-    done | sort -u
+    {
+        for folder in "$root/deploy" "$dir"; do
+            (cd "$folder" && find . -type f ! -path './secrets/*' ! -name '*.pyc' | cut -c 3-)
+        done
+        echo ../docs/asyncapi.yaml
+    } | sort -u
 }
 
 failed=0

@@ -17,7 +17,10 @@ for part in "$@"; do
         node_modules=$(dirname "$0")/../../tests/foreign/node
         ;;
     go) wanted="$wanted golang-go golang-github-rabbitmq-amqp091-go-dev" ;;
-    deploy) wanted="$wanted python3 python3-venv openssl systemd" ;;
+    deploy)
+        command -v npm >/dev/null 2>&1 || wanted="$wanted nodejs npm"
+        wanted="$wanted python3 python3-venv openssl systemd"
+        ;;
     image) wanted="$wanted ca-certificates buildah" ;;
     *)
         echo "usage: install.sh [python] [node] [go] [deploy] [image]" >&2
