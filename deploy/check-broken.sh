@@ -31,7 +31,7 @@ checks/asyncapi.js | a missing bracket | s/^  process.exit(/  process.exit/
 ../docs/asyncapi.yaml | bad YAML | s/^channels:/channels/
 ../docs/asyncapi.yaml | a misspelt field | s/^operations:/operation:/
 ../docs/asyncapi.yaml | a word that there is not | s/action: receive/action: recieve/
-../docs/asyncapi.yaml | a field that the binding has not | s/durable: true, autoDelete/durabel: true, autoDelete/
+../docs/asyncapi.yaml | a kind of exchange that the binding has not | s/type: topic, durable/type: topical, durable/
 ../docs/asyncapi.yaml | a schema that is not there | s/v1\/receipt.json/v1\/reciept.json/
 ../docs/asyncapi.yaml | a message that is not there | s/messages\/event'/messages\/evnet'/
 docker/Dockerfile | a misspelt instruction | s/^ENTRYPOINT/ENTRYPONT/
