@@ -2,7 +2,9 @@
 //! `docs/asyncapi.yaml`, the golden messages in `shared/protocol/testdata/v1` and the golden records
 //! in `shared/store/testdata/v1`.
 
+mod dump;
 mod frozen;
+mod internal;
 mod messages;
 mod records;
 mod requests;
