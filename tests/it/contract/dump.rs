@@ -30,6 +30,9 @@ pub(crate) async fn dump(
             continue;
         }
         let mut value = content(redis, &key).await?;
+        if value.is_null() {
+            continue;
+        }
         let left: i64 = redis.pttl(&key).await?;
         if left > 0 {
             // So long as it was given when it was written, less than a minute ago.
@@ -64,6 +67,8 @@ async fn content(redis: &mut MultiplexedConnection, key: &str) -> anyhow::Result
             let entries = entries.into_iter().map(|(_, fields)| fields.into_iter().collect());
             json!({"type": kind, "entries": entries.collect::<Vec<Fields>>()})
         }
+        // It has gone since the keys were listed.
+        "none" => Value::Null,
         other => anyhow::bail!("{key} is a {other}"),
     })
 }
