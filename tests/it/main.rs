@@ -18,6 +18,7 @@ mod journal_disks;
 mod journal_files;
 mod lists;
 mod operate;
+mod order_desk;
 mod package;
 mod program;
 mod promises;
