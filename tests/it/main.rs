@@ -5,6 +5,7 @@
 mod answers;
 mod claim_table;
 mod claims;
+mod commands;
 mod dead_letters;
 mod documents;
 mod duplicates;
