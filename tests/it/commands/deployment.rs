@@ -96,7 +96,7 @@ impl Machine {
 
     /// Types a session; what it prints.
     async fn session(&self, world: &World, session: &str) -> anyhow::Result<String> {
-        let mut script = String::new();
+        let mut script = "PATH=$BIN:$PATH\n".to_owned();
         for line in session.lines() {
             let typed = line.strip_prefix("$ ").or_else(|| line.strip_prefix("# "));
             script.push_str(typed.unwrap_or(line));
@@ -109,13 +109,8 @@ impl Machine {
             .replace("tar -C / ", "tar -C \"$ROOT\" ")
             .replace(" counterfoil-0.1.0", " target/package/counterfoil-0.1.0")
             .replace("x86_64", std::env::consts::ARCH);
-        let path = format!(
-            "{}:{}",
-            self.0.join("bin").display(),
-            std::env::var("PATH").unwrap_or_default()
-        );
         let mut shell = tokio::process::Command::new("sh");
-        shell.arg("-euc").arg(&script).current_dir(&self.0).env("PATH", path);
+        shell.arg("-euc").arg(&script).current_dir(&self.0).env("BIN", self.0.join("bin"));
         shell.envs(world.environment("shop")).env_remove("COUNTERFOIL_AMQP_URL");
         shell.env("WORLD", world.amqp_url("shop")).env("ROOT", self.0.join("root"));
         shell.env("LOG", self.0.join("log")).env("PROGRAM", harness::binary("counterfoil")?);
