@@ -1,4 +1,5 @@
-//! One test for each of the claims 1 to 16 that `docs/CLAIMS.md` lists; 18 is in `package.rs`.
+//! One test for each of the claims 1 to 16 that `docs/CLAIMS.md` lists; 17 is in
+//! `order_desk.rs`, 18 in `package.rs`.
 
 use std::time::Duration;
 

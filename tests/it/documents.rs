@@ -131,7 +131,7 @@ fn claims_and_promises_name_tests_that_exist() {
         tests.push_str(&std::fs::read_to_string(file.path()).unwrap_or_default());
     }
     let (claims, promises) = (read("docs/CLAIMS.md"), read("docs/PROMISES.md"));
-    for n in (1..=16).chain([18]) {
+    for n in 1..=18 {
         let name = format!("claim_{n:02}_");
         assert!(claims.contains(&name), "{name} is not in docs/CLAIMS.md");
         assert!(tests.contains(&format!("fn {name}")), "{name} has no test");
@@ -145,12 +145,7 @@ fn claims_and_promises_name_tests_that_exist() {
 
 #[test]
 fn links_between_documents_lead_somewhere() {
-    for document in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
-        .map(str::to_owned)
-        .into_iter()
-        .chain(markdown_in("docs"))
-        .chain(markdown_in("docs/decisions"))
-    {
+    for document in documents() {
         let text = read(&document);
         let folder = Path::new(&document).parent().unwrap_or(Path::new(""));
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
@@ -162,6 +157,33 @@ fn links_between_documents_lead_somewhere() {
             assert!(path.exists(), "{document}: {link} leads nowhere");
         }
     }
+}
+
+/// A file that a document names in its code type is there: `shared/job/src/state.rs`.
+#[test]
+fn files_that_documents_name_exist() {
+    let top = ["shared/", "services/", "tests/", "deploy/", "config/", "docs/"];
+    // What a command makes is not in the checkout.
+    let made = ["deploy/secrets"];
+    for document in documents() {
+        for word in read(&document).split('`').skip(1).step_by(2) {
+            let is_path = top.iter().any(|folder| word.starts_with(folder));
+            if is_path && !word.contains([' ', '*', '<', '…']) && !made.contains(&word) {
+                let path = word.split(':').next().unwrap_or_default();
+                assert!(workspace().join(path).exists(), "{document}: there is no {word}");
+            }
+        }
+    }
+}
+
+/// Every document of the checkout but the licences.
+pub(crate) fn documents() -> Vec<String> {
+    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(markdown_in("docs"))
+        .chain(markdown_in("docs/decisions"))
+        .collect()
 }
 
 fn markdown_in(folder: &str) -> Vec<String> {

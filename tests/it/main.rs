@@ -5,6 +5,7 @@
 mod answers;
 mod claim_table;
 mod claims;
+mod commands;
 mod contract;
 mod dead_letters;
 mod documents;
@@ -19,6 +20,7 @@ mod journal_disks;
 mod journal_files;
 mod lists;
 mod operate;
+mod order_desk;
 mod package;
 mod program;
 mod promises;

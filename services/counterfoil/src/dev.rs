@@ -110,14 +110,21 @@ fn say(private: &Deployment, is_json: bool) -> anyhow::Result<()> {
         let urls = json!({ "amqp_url": shop, "redis_url": redis });
         return output::json(&urls);
     }
+    let program = program();
     output::line(&format!(
         "RabbitMQ  {shop}\nRedis     {redis}\n\
          a server and a worker (demo.echo, demo.sleep, demo.fail) are running\n\n\
          In another terminal:\n  \
          export COUNTERFOIL_AMQP_URL={shop} COUNTERFOIL_REDIS_URL={redis}\n  \
-         counterfoil submit demo.echo '{{\"hello\":\"world\"}}' --id first --until done\n  \
-         counterfoil status first --history\n\n\
+         {program} submit demo.echo '{{\"hello\":\"world\"}}' --id first --until done\n  \
+         {program} status first --history\n\n\
          Not for production. Ctrl-C stops all of it."
     ));
     Ok(())
+}
+
+/// How this program was called, so that what is said can be typed: it need not be on the path.
+fn program() -> String {
+    let called = std::env::args().next().filter(|name| name.contains('/'));
+    called.unwrap_or_else(|| "counterfoil".to_owned())
 }
