@@ -1,6 +1,6 @@
 //! The machine-readable contract of version 1, held against the code: `docs/schemas/v1`,
-//! `docs/asyncapi.yaml`, the golden messages in `shared/protocol/testdata/v1` and the golden records
-//! in `shared/store/testdata/v1`.
+//! `docs/asyncapi.yaml`, golden messages (`shared/protocol/testdata/v1`) and golden records
+//! (`shared/store/testdata/v1`).
 
 mod dump;
 mod frozen;

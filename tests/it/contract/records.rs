@@ -343,7 +343,7 @@ async fn golden_records_are_read_whoever_wrote_them() -> anyhow::Result<()> {
         let fields = &golden[format!("{{0}}:job:shop:{case}")]["fields"];
         let record = store.read_one(&name).await?.unwrap_or_default();
         assert_eq!(record.record.as_deref(), fields["record"].as_str(), "{case}");
-        assert_eq!(record.kind().is_some(), true, "{case}");
+        assert!(record.kind().is_some(), "{case}");
         if fields["record"] == "refused" {
             continue; // It is the registrar's to tell.
         }

@@ -100,9 +100,11 @@ pub(crate) fn whole_spec() -> Spec {
     }
 }
 
+type Means = Box<dyn Fn(&What) -> bool>;
+
 /// Each golden request with what it means.
-fn requests() -> Vec<(&'static str, Box<dyn Fn(&What) -> bool>)> {
-    let both = |ask: Ask| -> Box<dyn Fn(&What) -> bool> {
+fn requests() -> Vec<(&'static str, Means)> {
+    let both = |ask: Ask| -> Means {
         Box::new(move |what| {
             let What::Jobs(asked, subjects) = what else { return false };
             let named = [
