@@ -1,5 +1,5 @@
-//! What the server sends to itself and to its workers. It is nobody else's to read or write, but two
-//! versions of the program may share a broker.
+//! What the server sends to itself and to its workers. It is nobody else's to read or write, but
+//! two versions of the program may share a broker.
 
 use job::{ClientName, JobId, JobType, QueueName, TicketKey};
 use protocol::{Ask, Forwarded, WorkMessage};

@@ -62,8 +62,8 @@ impl Contract {
         Self { schemas, indices }
     }
 
-    /// Why a value does not keep to a schema, named as its file is, e.g. `status`, or to a definition
-    /// in one, e.g. `redis-record.json#/$defs/waits`.
+    /// Why a value does not keep to a schema, named as its file is, e.g. `status`, or to a
+    /// definition in one, e.g. `redis-record.json#/$defs/waits`.
     pub(crate) fn fault(&self, schema: &str, value: &Value) -> Option<String> {
         let index = self.indices.get(schema).unwrap_or_else(|| panic!("no schema {schema}"));
         self.schemas.validate(value, *index).err().map(|error| format!("{error:#}"))
