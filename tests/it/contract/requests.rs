@@ -144,17 +144,19 @@ fn requests() -> Vec<(&'static str, Means)> {
             "request-report-outcome",
             Box::new(|what| {
                 let What::Report(report) = what else { return false };
-                report.token.as_str() == TOKEN
-                    && matches!(&report.what, Reported::Outcome { event: Event::Succeeded,
-                        result: Some(result), error: None } if result.get() == r#"{"parcel":"7H-33"}"#)
+                let Reported::Outcome { event, result, error } = &report.what else { return false };
+                let parcel = result.as_ref().is_some_and(|it| it.get() == r#"{"parcel":"7H-33"}"#);
+                let done = *event == Event::Succeeded && error.is_none() && parcel;
+                done && report.token.as_str() == TOKEN
             }),
         ),
         (
             "request-report-ongoing",
             Box::new(|what| {
                 let What::Report(report) = what else { return false };
-                matches!(&report.what, Reported::Ongoing { stage: Some(stage),
-                    progress: Some((40, note)) } if stage == "packed" && note == "2 of 5 parcels")
+                let Reported::Ongoing { stage, progress } = &report.what else { return false };
+                let wanted = Some((40, "2 of 5 parcels".to_owned()));
+                stage.as_deref() == Some("packed") && *progress == wanted
             }),
         ),
     ]
