@@ -1,6 +1,6 @@
 #!/bin/sh
-# Shows that check.sh can fail: breaks one file at a time in a copy of deploy/ and of what it reads of
-# docs/, and fails unless the check fails and names that file. Every file is left out once, and changed at least once.
+# Shows that check.sh can fail: breaks one file at a time in a copy of deploy/ and of what it reads
+# of docs/, and fails unless the check fails and names that file. Every file is left out once, and changed at least once.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
