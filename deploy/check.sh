@@ -1,6 +1,6 @@
 #!/bin/sh
-# Checks every file of deploy/ with a program that knows its form; nothing is deployed. So is
-# docs/asyncapi.yaml, which is read by programs as they are.
+# Checks every file of deploy/ with a program that knows its form; nothing is deployed. So are
+# docs/asyncapi.yaml and the JSON Schemas beside it, which programs read as they are.
 #
 #   deploy/check.sh [DIR [FILE]]    all of DIR (default: deploy), or one file, named as it is in DIR
 #
@@ -65,6 +65,15 @@ unit() {
     "$python" "$checks/rules.py" unit "$dir/$1" "$root"
 }
 
+# golden SCHEMA KIND…: the golden messages of these kinds keep to it, also for this validator.
+golden() {
+    schema=$1
+    shift
+    for kind in "$@"; do
+        check-jsonschema --schemafile "$dir/$schema" "$root/shared/protocol/testdata/v1/$kind"-*.json
+    done
+}
+
 # Both nodes are started once for all of their files.
 once() {
     if [ ! -e "$work/$1.passed" ]; then
@@ -78,6 +87,13 @@ check() {
     ../docs/asyncapi.yaml)
         yaml "$dir/$1"
         NODE_PATH=$tools/node/node_modules node "$checks/asyncapi.js" "$dir/$1"
+        ;;
+    ../docs/schemas/v1/*.json)
+        check-jsonschema --check-metaschema "$dir/$1"
+        case $(basename "$1" .json) in
+        message) golden "$1" status receipt event refusal ;;
+        request | submission) golden "$1" "$(basename "$1" .json)" ;;
+        esac
         ;;
     checks/package.json)
         # Installed by now, and every dependency a version.
@@ -138,6 +154,7 @@ files() {
             (cd "$folder" && find . -type f ! -path './secrets/*' ! -name '*.pyc' | cut -c 3-)
         done
         echo ../docs/asyncapi.yaml
+        (cd "$root/deploy" && ls ../docs/schemas/v1/*.json)
     } | sort -u
 }
 

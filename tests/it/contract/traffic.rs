@@ -153,6 +153,12 @@ async fn every_message_and_record_of_these_conversations_keeps_to_its_schema() -
         tokens.recv().await.unwrap_or_default()
     };
     handed_over(&mut shop, &token, &go_on).await?;
+    // Who says that it failed need not say why.
+    shop.submit("ship", "S-2", &[(headers::NOTIFY, json!("*"))]).await?;
+    let token = tokens.recv().await.unwrap_or_default();
+    shop.hear_event("handed_over").await?;
+    shop.told("report", json!({"report_token": token, "outcome": "failed"})).await?;
+    assert_eq!(shop.hear_event("failed").await?.body.get("error"), None);
     what_is_not_there(&mut shop).await?;
     what_is_refused(&mut shop).await?;
     what_is_left(&mut shop).await?;
