@@ -31,12 +31,12 @@ checks/package.json | whatever version is the latest | s/: "[0-9.]*"/: "latest"/
 checks/asyncapi.js | a missing bracket | s/^  process.exit(/  process.exit/
 ../docs/schemas/v1/common.json | a pattern that is none | s/{0,127}/{0,127 }/
 ../docs/schemas/v1/status.json | bad JSON | 0,/,$/s/,$//
-../docs/schemas/v1/event.json | a keyword of the wrong type | s/"required": \[/"required": ["v", "v", /
+../docs/schemas/v1/event.json | a wrong keyword | s/"required": \[/"required": ["v", "v", /
 ../docs/schemas/v1/message.json | not what is sent | s/application\/json/application\/jsom/
 ../docs/asyncapi.yaml | bad YAML | s/^channels:/channels/
 ../docs/asyncapi.yaml | a misspelt field | s/^operations:/operation:/
 ../docs/asyncapi.yaml | a word that there is not | s/action: receive/action: recieve/
-../docs/asyncapi.yaml | a kind of exchange that the binding has not | s/type: topic, durable/type: topical, durable/
+../docs/asyncapi.yaml | an unknown kind of exchange | s/type: topic,/type: topical,/
 ../docs/asyncapi.yaml | a schema that is not there | s/v1\/receipt.json/v1\/reciept.json/
 ../docs/asyncapi.yaml | a message that is not there | s/messages\/event'/messages\/evnet'/
 docker/Dockerfile | a misspelt instruction | s/^ENTRYPOINT/ENTRYPONT/

@@ -67,10 +67,10 @@ unit() {
 
 # golden SCHEMA KIND…: the golden messages of these kinds keep to it, also for this validator.
 golden() {
-    schema=$1
+    schema=$dir/$1
     shift
     for kind in "$@"; do
-        check-jsonschema --schemafile "$dir/$schema" "$root/shared/protocol/testdata/v1/$kind"-*.json
+        check-jsonschema --schemafile "$schema" "$root/shared/protocol/testdata/v1/$kind"-*.json
     done
 }
 
