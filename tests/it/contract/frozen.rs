@@ -15,10 +15,10 @@ enum Verdict {
 }
 
 const CHANGED: &str = "\
-this file is frozen: it has what version 1 writes, and what every later program must read. Mend the
-code. If a field was added that older readers pass over, add a case that has it, under a new name;
-anything else is a new version, with a folder of its own. UPDATE_GOLDEN=1 writes new files and never
-changes one";
+this file is frozen: it is what version 1 has written, and what every later program must read. Mend
+the code. If a field was added that older readers pass over, let the test write the case under a new
+name; this file stays, and goes on being read. Anything else is a new version, with a folder of its
+own. UPDATE_GOLDEN=1 writes new files and never changes one";
 const MISSING: &str = "no such file. UPDATE_GOLDEN=1 writes it; look at it before you commit it";
 
 fn verdict(frozen: Option<&Value>, now: &Value, may_write: bool) -> Verdict {

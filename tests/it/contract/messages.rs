@@ -321,26 +321,30 @@ fn goldens() -> Vec<(&'static str, Kind, Answer)> {
 }
 
 #[test]
-fn golden_messages_are_what_the_code_renders_and_what_the_schemas_describe() {
-    let mut names = BTreeSet::new();
+fn golden_messages_are_what_the_code_renders() {
     for (name, kind, answer) in goldens() {
         let body: Value = serde_json::from_slice(&answer.to_json()).unwrap();
         let properties = answer.properties(kind, text("order 1001"));
-        let message = wire::message(&properties, &body);
-        STRICT.check("message", &message, name);
-        OPEN.check("answer", &body, name);
-        frozen::check(FOLDER, name, &message);
-        // What is read back is what was sent, also by a client that has ours as its library.
-        let golden = frozen::read(FOLDER, name);
-        let again: Answer = serde_json::from_value(golden["body"].clone()).unwrap();
-        assert_eq!(serde_json::from_slice::<Value>(&again.to_json()).unwrap(), body, "{name}");
-        assert_eq!(Kind::of(&wire::properties(&golden)), Some(kind), "{name}");
-        names.insert(name.to_owned());
+        frozen::check(FOLDER, name, &wire::message(&properties, &body));
     }
-    let mut there = frozen::names(FOLDER);
-    let others = ["request", "submission", "internal"];
-    there.retain(|name| !others.iter().any(|other| name.starts_with(other)));
-    assert_eq!(there, names.into_iter().chain(["codes".to_owned()]).collect());
+}
+
+/// Also those that this version does not write any more, if there are any.
+#[test]
+fn golden_messages_keep_to_the_schemas_and_are_read_whoever_sent_them() {
+    let others = ["request", "submission", "internal", "codes"];
+    let mut names = frozen::names(FOLDER);
+    names.retain(|name| !others.iter().any(|other| name.starts_with(other)));
+    for name in names {
+        let golden = frozen::read(FOLDER, &name);
+        STRICT.check("message", &golden, &name);
+        OPEN.check("answer", &golden["body"], &name);
+        // What is read back is what was sent, also by a client that has ours as its library.
+        let again: Answer = serde_json::from_value(golden["body"].clone()).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&again.to_json()).unwrap(), golden["body"]);
+        let kind = Kind::of(&wire::properties(&golden)).map(Kind::as_str);
+        assert_eq!(kind, name.split('-').next(), "{name}");
+    }
 }
 
 /// What a code tells a program, and a person, stays.
