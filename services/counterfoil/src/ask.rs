@@ -53,8 +53,8 @@ pub(crate) async fn status(arguments: &Arguments, options: &Status) -> anyhow::R
     Ok(Exit::of(&answer))
 }
 
-/// Every change comes from the timeline, so none that happens between two looks is missed. A line is
-/// known by its instant too: revisions count anew from what a store that was rolled back still had.
+/// Every change comes from the timeline, so none that happens between two looks is missed. A line
+/// is known by its instant too: a store that was rolled back gives revisions a second time.
 pub(crate) async fn watch(arguments: &Arguments, options: &Watch) -> anyhow::Result<Exit> {
     let subject = subject(&options.subject)?;
     let limit = Duration::from_secs(options.timeout);
