@@ -226,3 +226,23 @@ async fn a_client_that_waits_outlasts_a_server_that_is_away() -> anyhow::Result<
     assert!(matches!(never, Err(client::Error::NoAnswer(_))), "{never:?}");
     Ok(())
 }
+
+/// The answers to those who wait go through the outbox, so they are bounded with it.
+#[tokio::test]
+async fn nobody_waits_whose_outbox_is_full() -> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    world.settings.redis.outbox_per_client_max = 1;
+    let is_ours = |role: &server::Role| *role != server::Role::Notifier;
+    let server = world.server_with(|settings| settings.roles.retain(is_ours)).await?;
+    let shop = world.raw("shop").await?;
+    let inbox = shop.inbox("till").await?;
+    let mut desk = Desk { world, server, shop, inbox };
+    // The event of its acceptance waits in the outbox, which nobody empties.
+    let headers = [("job-notify", "parked")];
+    desk.shop.submit_job("nobody.serves", "A-1", &desk.inbox.queue, &headers, "1").await?;
+    desk.inbox.next_of("receipt").await?;
+    wait(&desk, "late", json!({"job_id": "A-1", "wait": {"limit_ms": 60_000}})).await?;
+    let refusal = desk.inbox.next_of("refusal").await?;
+    assert_eq!(refusal.text("code"), Code::Quota.as_str(), "{}", refusal.body);
+    desk.close().await
+}
