@@ -57,6 +57,36 @@ async fn a_finished_job_is_forgotten_by_both_ids_once_its_record_is_retired() ->
     desk.close().await
 }
 
+/// The record went before its event was given up, and the ledger with it.
+#[tokio::test]
+async fn promise_07_the_ledger_of_an_event_outlives_a_record_that_is_not_kept() -> anyhow::Result<()>
+{
+    let mut desk = Desk::with(at_once).await?;
+    let worker = desk.world.demo_worker().await?;
+    let (queue, nowhere) = (desk.inbox.queue.clone(), "reply.shop.nowhere");
+    let headers = [("job-notify", "terminal"), ("job-notify-to", nowhere)];
+    desk.shop.submit_job("demo.echo", "A-1", &queue, &headers, "1").await?;
+    desk.inbox.next_of("receipt").await?;
+    until_retired(&desk.world, "A-1").await?;
+    let ledger = eventually("it is given up", || async {
+        let record = desk.world.record("shop", "A-1").await?.unwrap_or_default();
+        Ok(record.undeliverable.is_some().then_some(record))
+    })
+    .await?;
+    assert_eq!(ledger.kind(), Some(store::RecordKind::Retired));
+    let status = desk.status(json!({"job_id": "A-1"})).await?;
+    let expected = json!({
+        "to": nowhere,
+        "changes": ["succeeded", "failed", "cancelled", "expired"],
+        "undeliverable": 1,
+        "undeliverable_from": 3,
+        "reason": "there is no such queue",
+    });
+    assert_eq!((status.text("answer"), &status.body["notifications"]), ("forgotten", &expected));
+    worker.stop().await?;
+    desk.close().await
+}
+
 /// The tombstone keeps the digest, so that one id stays one job (H16).
 #[tokio::test]
 async fn h16_a_retired_id_is_forgotten_to_the_same_submission_and_a_conflict_to_another()

@@ -198,3 +198,51 @@ async fn a_client_that_waits_does_not_hurry_while_the_store_is_away() -> anyhow:
     assert!((2..=8).contains(&asked), "{asked} questions in two seconds");
     Ok(())
 }
+
+/// `status --wait` gave up with "no answer" after ten seconds of a server that was being restarted.
+#[tokio::test]
+async fn a_client_that_waits_outlasts_a_server_that_is_away() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let looking = world.raw("server").await?.connection;
+    let mut settings = world.client_settings("shop");
+    settings.client.answer_timeout_ms = 500;
+    let shop = client::Client::open(settings)?;
+    shop.submit(client::Submission::new("demo.echo", "1").job_id("A-1")).await?;
+    let waiting = shop.wait("A-1", Duration::from_secs(60), |_| {});
+    let serving = async {
+        eventually("a third question", || async {
+            let asked = looking.depth(broker::topology::INQUIRY_QUEUE).await?.ready;
+            Ok((asked >= 3).then_some(()))
+        })
+        .await?;
+        Ok::<_, anyhow::Error>((world.server().await?, world.demo_worker().await?))
+    };
+    let (done, (server, worker)) = futures_util::try_join!(async { Ok(waiting.await?) }, serving)?;
+    assert_eq!(done.state.as_deref(), Some("succeeded"));
+    // And nothing is made up when it never comes back.
+    worker.stop().await?;
+    server.stop().await?;
+    let never = shop.wait("A-2", Duration::from_millis(900), |_| {}).await;
+    assert!(matches!(never, Err(client::Error::NoAnswer(_))), "{never:?}");
+    Ok(())
+}
+
+/// The answers to those who wait go through the outbox, so they are bounded with it.
+#[tokio::test]
+async fn nobody_waits_whose_outbox_is_full() -> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    world.settings.redis.outbox_per_client_max = 1;
+    let is_ours = |role: &server::Role| *role != server::Role::Notifier;
+    let server = world.server_with(|settings| settings.roles.retain(is_ours)).await?;
+    let shop = world.raw("shop").await?;
+    let inbox = shop.inbox("till").await?;
+    let mut desk = Desk { world, server, shop, inbox };
+    // The event of its acceptance waits in the outbox, which nobody empties.
+    let headers = [("job-notify", "parked")];
+    desk.shop.submit_job("nobody.serves", "A-1", &desk.inbox.queue, &headers, "1").await?;
+    desk.inbox.next_of("receipt").await?;
+    wait(&desk, "late", json!({"job_id": "A-1", "wait": {"limit_ms": 60_000}})).await?;
+    let refusal = desk.inbox.next_of("refusal").await?;
+    assert_eq!(refusal.text("code"), Code::Quota.as_str(), "{}", refusal.body);
+    desk.close().await
+}

@@ -1,9 +1,10 @@
 //! `status`, `watch`, `cancel`.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use client::Answer;
 use client::ask::Subject;
+use client::{Answer, HistoryEntry};
 
 use crate::cli::{Arguments, Cancel, Status, Subject as Named, Watch};
 use crate::exit::Exit;
@@ -52,26 +53,19 @@ pub(crate) async fn status(arguments: &Arguments, options: &Status) -> anyhow::R
     Ok(Exit::of(&answer))
 }
 
-/// Every change comes from the timeline, so none that happens between two looks is missed.
+/// Every change comes from the timeline, so none that happens between two looks is missed. A line
+/// is known by its instant too: a store that was rolled back gives revisions a second time.
 pub(crate) async fn watch(arguments: &Arguments, options: &Watch) -> anyhow::Result<Exit> {
     let subject = subject(&options.subject)?;
     let limit = Duration::from_secs(options.timeout);
-    let mut seen = 0;
+    let mut seen = HashSet::new();
     let changed = |answer: &Answer| {
-        for entry in answer.history.iter().flatten().filter(|entry| entry.revision > seen) {
-            if arguments.json {
-                // A history entry always has a JSON form.
-                output::json(entry).ok();
-            } else {
-                let detail = entry.detail.as_deref().unwrap_or_default();
-                let text = format!(
-                    "{}  {:>3}  {:<12} {:<11} {detail}",
-                    entry.at, entry.revision, entry.event, entry.state
-                );
-                output::line(text.trim_end());
-            }
+        let timeline = answer.history.iter().flatten();
+        let lines: HashSet<_> = timeline.clone().map(|entry| (entry.revision, entry.at)).collect();
+        for entry in timeline.filter(|entry| !seen.contains(&(entry.revision, entry.at))) {
+            tell(arguments, entry);
         }
-        seen = answer.revision.unwrap_or(seen);
+        seen = lines;
     };
     let answer = Settings::as_client(arguments, async |client| {
         Ok(client.wait(subject, limit, changed).await?)
@@ -83,6 +77,20 @@ pub(crate) async fn watch(arguments: &Arguments, options: &Watch) -> anyhow::Res
         return Ok(Exit::NoAnswer);
     }
     Ok(Exit::of(&answer))
+}
+
+fn tell(arguments: &Arguments, entry: &HistoryEntry) {
+    if arguments.json {
+        // A history entry always has a JSON form.
+        output::json(entry).ok();
+    } else {
+        let detail = entry.detail.as_deref().unwrap_or_default();
+        let text = format!(
+            "{}  {:>3}  {:<12} {:<11} {detail}",
+            entry.at, entry.revision, entry.event, entry.state
+        );
+        output::line(text.trim_end());
+    }
 }
 
 pub(crate) async fn cancel(arguments: &Arguments, options: &Cancel) -> anyhow::Result<Exit> {

@@ -25,7 +25,6 @@ pub(crate) fn found(
 pub(crate) fn status(record: &Record, as_of: UnixMillis) -> Answer {
     let state = record.state();
     let text = |field: &Option<String>| field.clone();
-    let notifies = record.notify.as_deref().is_some_and(|notify| !notify.is_empty());
     let tags = record.tags();
     Answer {
         job_id: text(&record.job_id),
@@ -59,19 +58,22 @@ pub(crate) fn status(record: &Record, as_of: UnixMillis) -> Answer {
         expires_at: Record::instant(&record.expires_at),
         replay_of: text(&record.replay_of),
         replayed_as: text(&record.replayed_as),
-        notifications: notifies.then(|| Notifications {
-            changes: text(&record.notify)
-                .iter()
-                .flat_map(|words| words.split(',').map(str::to_owned))
-                .collect(),
-            undeliverable_from: number(&record.undeliverable_from),
-            to: record.notify_to.clone().or_else(|| record.reply_to.clone()).unwrap_or_default(),
-            delivered_revision: number(&record.delivered_revision),
-            undeliverable: number(&record.undeliverable).unwrap_or_default(),
-            reason: record.undeliverable_reason.clone(),
-        }),
+        notifications: notifications(record),
         ..Answer::new(AnswerWord::Found)
     }
+}
+
+/// The ledger of what is pushed, if anything is.
+fn notifications(record: &Record) -> Option<Notifications> {
+    let words = record.notify.as_deref().filter(|words| !words.is_empty())?;
+    Some(Notifications {
+        changes: words.split(',').map(str::to_owned).collect(),
+        undeliverable_from: number(&record.undeliverable_from),
+        to: record.notify_to.clone().or_else(|| record.reply_to.clone()).unwrap_or_default(),
+        delivered_revision: number(&record.delivered_revision),
+        undeliverable: number(&record.undeliverable).unwrap_or_default(),
+        reason: record.undeliverable_reason.clone(),
+    })
 }
 
 fn refused(record: &Record, as_of: UnixMillis) -> Answer {
@@ -98,6 +100,7 @@ fn short(record: &Record, word: AnswerWord, as_of: UnixMillis) -> Answer {
         accepted_at: Record::instant(&record.accepted_at),
         finished_at: Record::instant(&record.finished_at),
         retired_at: Record::instant(&record.retired_at),
+        notifications: notifications(record),
         expires_at: Record::instant(&record.expires_at),
         as_of: Some(as_of),
         ..Answer::new(word)

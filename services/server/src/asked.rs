@@ -111,6 +111,10 @@ impl Asked<'_> {
                 let message = format!("{WAITS_PER_JOB_MAX} requests wait for this job already");
                 Ok(Done::refused(self.name, Code::Quota, message))
             }
+            Waiting::Busy => {
+                let message = "too much waits to be delivered to this client already";
+                Ok(Done::refused(self.name, Code::Quota, message))
+            }
         }
     }
 

@@ -71,21 +71,33 @@ async fn sweep_all(
     publisher: &Publisher,
     looks_at_parked: bool,
 ) -> Result<usize, Error> {
-    let mut found = 0;
+    let (mut found, mut failed) = (0, None);
     for slot in links.store.keys().slots() {
-        found += sweep_timers(links, publisher, slot).await?;
-        found += retire(links, slot).await?;
-        found += links.store.end_waits(slot, CHUNK).await?;
+        // What one part stumbles over does not keep the others from their work.
+        let mut parts = vec![
+            sweep_timers(links, publisher, slot).await,
+            retire(links, slot).await,
+            links.store.end_waits(slot, CHUNK).await.map_err(Error::from),
+        ];
         if looks_at_parked {
-            found += release_parked(links, publisher, slot).await?;
+            parts.push(release_parked(links, publisher, slot).await);
+        }
+        for part in parts {
+            match part {
+                Ok(count) => found += count,
+                Err(error) => failed = Some(error),
+            }
+        }
+        if matches!(&failed, Some(Error::Store(error)) if error.is_transient()) {
+            break;
         }
     }
-    Ok(found)
+    failed.map_or(Ok(found), Err)
 }
 
 async fn sweep_timers(links: &Links, publisher: &Publisher, slot: u16) -> Result<usize, Error> {
     let (now, due) = links.store.due(slot, CHUNK).await?;
-    let (_, records) = links.store.read(&due).await?;
+    let (_, records) = links.store.read_without_results(&due).await?;
     let count = due.len();
     let mut again = Vec::new();
     for (name, record) in due.into_iter().zip(records) {
@@ -118,7 +130,7 @@ async fn sweep_timers(links: &Links, publisher: &Publisher, slot: u16) -> Result
 /// Replaces the records of finished jobs whose time has come by tombstones.
 async fn retire(links: &Links, slot: u16) -> Result<usize, Error> {
     let names = links.store.due_to_retire(slot, CHUNK).await?;
-    let (_, records) = links.store.read(&names).await?;
+    let (_, records) = links.store.read_without_results(&names).await?;
     let jobs: Vec<(JobName, Record)> =
         names.into_iter().zip(records.into_iter().map(Option::unwrap_or_default)).collect();
     links.store.retire(&jobs, links.settings.horizon_ms, false).await?;
@@ -237,7 +249,7 @@ async fn release_parked(links: &Links, publisher: &Publisher, slot: u16) -> Resu
         if names.is_empty() {
             continue;
         }
-        let (now, records) = links.store.read(&names).await?;
+        let (now, records) = links.store.read_without_results(&names).await?;
         let queue = links.served.queue(&job_type).unwrap_or_default();
         let mut ready = Vec::new();
         for (name, record) in names.into_iter().zip(records) {

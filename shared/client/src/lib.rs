@@ -40,4 +40,4 @@ pub use settings::{ClientSettings, Settings};
 pub use submission::Submission;
 
 pub use protocol::answer::Notifications;
-pub use protocol::{Answer, AnswerWord};
+pub use protocol::{Answer, AnswerWord, HistoryEntry};

@@ -18,10 +18,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 impl Client {
     /// Waits until a job is done; returns what is known when the time is up, and at once if there
     /// is no such job. `changed` is called with each newer revision; several that come at once may
-    /// be one call, whose `history` holds them all.
+    /// be one call, whose `history` holds them all. A server, a store or a broker that is away is
+    /// waited for; what was said last is what is known then, `as_of` says of when.
     ///
     /// # Errors
-    /// As [`Self::status`].
+    /// As [`Self::status`]; [`Error::NoAnswer`] only if none came in all that time.
     pub async fn wait(
         &self,
         subject: impl Into<Subject>,
@@ -30,32 +31,41 @@ impl Client {
     ) -> Result<Answer, Error> {
         let subject = subject.into();
         let until = Instant::now().checked_add(limit);
-        let mut answer = self.history(subject.clone()).await?;
-        let mut seen = None;
+        let left = || until.map_or(SLICE, |until| until - Instant::now());
+        let (mut known, mut seen): (Option<Answer>, _) = (None, None);
         loop {
-            let revision = answer.epoch.zip(answer.revision);
-            if answer.answer == AnswerWord::Found && revision > seen {
-                changed(&answer);
-                seen = revision;
-            }
-            let left = until.map_or(SLICE, |until| until - Instant::now());
-            if is_settled(&answer) || left.is_zero() {
-                return Ok(answer);
-            }
-            answer = match seen {
-                Some(past) if answer.answer == AnswerWord::Found => {
-                    self.wait_past(&subject, past, left.min(SLICE)).await?
+            let asked = match (&known, seen) {
+                (None, _) => self.history(subject.clone()).await,
+                (Some(answer), Some(past)) if answer.answer == AnswerWord::Found => {
+                    self.wait_past(&subject, past, left().min(SLICE)).await
                 }
                 _ => {
-                    tokio::time::sleep(PAUSE.min(left)).await;
-                    self.history(subject.clone()).await?
+                    tokio::time::sleep(PAUSE.min(left())).await;
+                    self.history(subject.clone()).await
                 }
             };
+            match asked {
+                Ok(answer) => {
+                    let revision = answer.epoch.zip(answer.revision);
+                    if answer.answer == AnswerWord::Found && revision > seen {
+                        changed(&answer);
+                        seen = revision;
+                    }
+                    if is_settled(&answer) || left().is_zero() {
+                        return Ok(answer);
+                    }
+                    known = Some(answer);
+                }
+                Err(no_answer @ Error::NoAnswer(_)) if left().is_zero() => {
+                    return known.ok_or(no_answer);
+                }
+                Err(Error::NoAnswer(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    /// The status when it is newer than a revision, or after a while. A question that got lost is
-    /// asked anew.
+    /// The status when it is newer than a revision, or after a while.
     async fn wait_past(
         &self,
         subject: &Subject,
@@ -69,10 +79,7 @@ impl Client {
             "past_revision": revision,
             "past_epoch": epoch,
         });
-        match self.ask_with("status", &body, limit).await {
-            Err(Error::NoAnswer(_)) => self.history(subject.clone()).await,
-            answered => answered,
-        }
+        self.ask_with("status", &body, limit).await
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use job::State;
 use protocol::UnixMillis;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client};
+use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo as _, RedisConnectionInfo};
 
 use crate::opening::LAYOUT;
 use crate::{Error, Keys, Settings};
@@ -16,6 +16,8 @@ use crate::{Error, Keys, Settings};
 pub struct Seen {
     /// Redis's version.
     pub version: String,
+    /// Whether somebody who gives no name may read: the user `default` is on, without a password.
+    pub is_open: bool,
     /// `maxmemory-policy`.
     pub eviction: String,
     /// `appendonly`: whether there is an append-only file.
@@ -62,7 +64,19 @@ pub async fn examine(settings: &Settings) -> Result<Seen, Error> {
     let mut redis = client.get_multiplexed_async_connection_with_config(&config).await?;
     let mut seen = server(&mut redis).await?;
     contents(&mut redis, settings, &mut seen).await?;
+    seen.is_open = lets_anybody_in(settings, &config).await;
     Ok(seen)
+}
+
+/// Asks without a name. Any failure is a refusal: the same server has just answered.
+async fn lets_anybody_in(settings: &Settings, config: &AsyncConnectionConfig) -> bool {
+    let Ok(own) = settings.url.as_str().into_connection_info() else { return false };
+    let nobody = own.clone().set_redis_settings(RedisConnectionInfo::default());
+    let Ok(client) = Client::open(nobody) else { return false };
+    match client.get_multiplexed_async_connection_with_config(config).await {
+        Ok(mut redis) => redis::cmd("DBSIZE").query_async::<u64>(&mut redis).await.is_ok(),
+        Err(_) => false,
+    }
 }
 
 async fn server(redis: &mut MultiplexedConnection) -> Result<Seen, Error> {

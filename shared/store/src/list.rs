@@ -46,7 +46,7 @@ impl Cursor {
 pub struct Page {
     /// The store's time.
     pub as_of: UnixMillis,
-    /// The jobs that were asked for, newest first.
+    /// The jobs that were asked for, newest first, without their results.
     pub records: Vec<Record>,
     /// Where it goes on; nothing at the end of the list.
     pub next: Option<Cursor>,
@@ -77,7 +77,7 @@ impl Store {
                 .iter()
                 .map(|cursor| JobName { client: client.clone(), job_id: cursor.job_id.clone() })
                 .collect();
-            let (as_of, records) = self.read(&names).await?;
+            let (as_of, records) = self.read_without_results(&names).await?;
             page.as_of = as_of;
             looked_at += found.len();
             for (cursor, record) in found.into_iter().zip(records) {

@@ -19,10 +19,32 @@ impl Store {
         &self,
         names: &[JobName],
     ) -> Result<(UnixMillis, Vec<Option<Record>>), Error> {
+        self.read_fields(names, Record::FIELDS).await
+    }
+
+    /// The same without results, which may be large.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn read_without_results(
+        &self,
+        names: &[JobName],
+    ) -> Result<(UnixMillis, Vec<Option<Record>>), Error> {
+        // A field that no record has keeps the others in their places.
+        let of = |field: &&'static str| if *field == "result" { "" } else { *field };
+        let fields: Vec<&str> = Record::FIELDS.iter().map(of).collect();
+        self.read_fields(names, &fields).await
+    }
+
+    async fn read_fields(
+        &self,
+        names: &[JobName],
+        fields: &[&str],
+    ) -> Result<(UnixMillis, Vec<Option<Record>>), Error> {
         let mut pipeline = Pipeline::with_capacity(names.len() + 1);
         pipeline.cmd("TIME");
         for name in names {
-            pipeline.cmd("HMGET").arg(self.keys().job(name)).arg(Record::FIELDS);
+            pipeline.cmd("HMGET").arg(self.keys().job(name)).arg(fields);
         }
         let mut answers = self.run(&pipeline).await?.into_iter();
         let at = store_time(answers.next())?;

@@ -37,6 +37,8 @@ pub enum Waiting {
     Now,
     /// Too many wait for this job.
     Full,
+    /// Too much waits to be delivered to this client.
+    Busy,
 }
 
 impl Store {
@@ -49,7 +51,9 @@ impl Store {
         let Waiter { name, wait, to, correlation_id, history } = waiter;
         let number = |number: Option<u64>| number.map_or_else(String::new, |n| n.to_string());
         let mut pipeline = Pipeline::new();
-        Call::new(&scripts::WAIT, &[&keys.job(name), &keys.waits(keys.slot(name))])
+        let slot = keys.slot(name);
+        let all = [&*keys.job(name), &keys.waits(slot), &keys.outbox_waiting(slot)];
+        Call::new(&scripts::WAIT, &all)
             .arg(name.member())
             .arg(final_states())
             .arg(wait.limit_ms)
@@ -59,12 +63,15 @@ impl Store {
             .arg(to)
             .arg(correlation_id.unwrap_or_default())
             .arg(u8::from(*history))
+            .arg(name.client.as_str())
+            .arg(self.settings().outbox_per_client_max)
             .add_to(&mut pipeline);
         let reply = Reply::new(self.run(&pipeline).await?.pop().unwrap_or_default())?;
         match reply.word() {
             "waiting" => Ok(Waiting::Waiting),
             "now" => Ok(Waiting::Now),
             "full" => Ok(Waiting::Full),
+            "busy" => Ok(Waiting::Busy),
             other => Err(Error::unexpected(other)),
         }
     }

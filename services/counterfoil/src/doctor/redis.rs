@@ -5,8 +5,8 @@ use store::examine::Seen;
 
 use super::Finding;
 
-/// The oldest that has every command that the scripts use.
-const OLDEST: (u32, u32) = (6, 2);
+/// The oldest that has what the scripts and the rights of the users need.
+const OLDEST: (u32, u32) = (7, 0);
 /// Clocks further apart than this make due times and deadlines surprising.
 const CLOCK_APART_MS: i64 = 2000;
 
@@ -25,6 +25,7 @@ pub(super) async fn examine(settings: &store::Settings) -> (Vec<Finding>, Option
     };
     let findings = [
         version(&seen),
+        access(&seen),
         eviction(&seen),
         persistence(&seen),
         replicas(&seen),
@@ -45,11 +46,24 @@ fn version(seen: &Seen) -> Option<Finding> {
         Finding::error(
             "redis version",
             &seen.version,
-            "commands that the scripts use are missing",
-            "run Redis 6.2 or newer; 7.0 is what is tested",
+            "commands and rules of access that are used are missing",
+            "run Redis 7.0 or newer",
         )
     } else {
         Finding::ok("redis version", &seen.version)
+    })
+}
+
+fn access(seen: &Seen) -> Option<Finding> {
+    Some(if seen.is_open {
+        Finding::warning(
+            "redis access",
+            "the user default is on, without a password",
+            "whoever reaches Redis reads and writes every job, and the secret of the tickets",
+            "use deploy/redis/users.acl, where it is off; or set its password",
+        )
+    } else {
+        Finding::ok("redis access", "nobody without a name")
     })
 }
 

@@ -34,29 +34,21 @@ impl Inquiry {
         let names: Vec<JobName> = parts.iter().filter_map(|part| part.name.clone()).collect();
         let (as_of, records) = self.links.store.read(&names).await?;
         let mut records = records.into_iter();
+        // All at once: what changes a job, or reads its timeline, takes a round trip of its own.
+        let deciding = parts.iter().map(|part| {
+            let record = part.name.as_ref().and_then(|_| records.next().flatten());
+            self.decide(part, record, as_of)
+        });
+        let decided = futures_util::future::try_join_all(deciding).await?;
         let mut replies = Vec::new();
         let mut forwards = Vec::new();
-        for part in &parts {
-            let record = part.name.as_ref().and_then(|_| records.next().flatten());
-            match (&part.name, record) {
-                (Some(name), _) if self.is_mismatch(part.subject, name) => {
-                    let answer = mismatch(&name.job_id);
-                    replies.extend(to_client(part.request, Kind::Refusal, answer));
+        for (part, done) in parts.iter().zip(decided) {
+            match (done, &part.name) {
+                (Done::Answered(kind, answer), _) => {
+                    replies.extend(to_client(part.request, kind, *answer));
                 }
-                (Some(name), Some(record)) => match self.known(part, name, record, as_of).await? {
-                    Done::Answered(kind, answer) => {
-                        replies.extend(to_client(part.request, kind, *answer));
-                    }
-                    Done::Later => {}
-                    Done::Missing => forwards.push((part, name)),
-                },
-                (Some(name), None) if part.subject.job_id().is_some() => {
-                    forwards.push((part, name));
-                }
-                _ => {
-                    let answer = self.no_such_ticket(part, as_of);
-                    replies.extend(to_client(part.request, Kind::Status, answer));
-                }
+                (Done::Missing, Some(name)) => forwards.push((part, name)),
+                (Done::Missing, None) | (Done::Later, _) => {}
             }
         }
         let long = !forwards.is_empty() && self.line_is_long().await;
@@ -71,6 +63,22 @@ impl Inquiry {
             onward.push((forward(part, name), asker));
         }
         Ok(replies)
+    }
+
+    async fn decide(
+        &self,
+        part: &Part<'_>,
+        record: Option<Record>,
+        as_of: UnixMillis,
+    ) -> Result<Done, store::Error> {
+        match (&part.name, record) {
+            (Some(name), _) if self.is_mismatch(part.subject, name) => {
+                Ok(Done::Answered(Kind::Refusal, Box::new(mismatch(&name.job_id))))
+            }
+            (Some(name), Some(record)) => self.known(part, name, record, as_of).await,
+            (Some(_), None) if part.subject.job_id().is_some() => Ok(Done::Missing),
+            _ => Ok(Done::Answered(Kind::Status, Box::new(self.no_such_ticket(part, as_of)))),
+        }
     }
 
     fn is_mismatch(&self, subject: &Subject, name: &JobName) -> bool {

@@ -22,6 +22,10 @@ use jobs::name_subject;
 
 const PREFETCH: u16 = 512;
 const CHUNK: usize = 128;
+/// Records that are read at the same time for one chunk, at most; see `portions`.
+const PORTION: usize = 256;
+/// What a list counts as: its records are read in a pipeline of their own, without results.
+const LIST_RECORDS: usize = 10;
 /// Chunks that are answered at the same time.
 const CHUNKS_AT_ONCE: usize = 8;
 /// How long a look at the line's length is good for.
@@ -109,14 +113,25 @@ impl Inquiry {
                 }
             }
         }
-        match self.carry_out(&requests, &mut onward).await {
-            Ok(answers) => replies.extend(answers),
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "requests cannot be answered");
-                replies.extend(requests.iter().flat_map(unavailable));
+        for requests in portions(&requests) {
+            match self.carry_out(requests, &mut onward).await {
+                Ok(answers) => replies.extend(answers),
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "requests cannot be answered");
+                    replies.extend(requests.iter().flat_map(unavailable));
+                }
             }
+            self.deliver(std::mem::take(&mut replies)).await?;
         }
         let held = self.send_on(onward, &mut replies).await?;
+        self.deliver(replies).await?;
+        // It may take long, and must not keep others waiting. Prefetch says how many may be held.
+        drop(place);
+        self.send_held(held).await?;
+        Ok(self.acker.ack(&tags).await?)
+    }
+
+    async fn deliver(&self, replies: Vec<ToClient>) -> Result<(), Error> {
         let messages = replies.into_iter().map(ToClient::message).collect();
         for outcome in self.courier.deliver(messages).await {
             match outcome {
@@ -127,10 +142,7 @@ impl Inquiry {
                 }
             }
         }
-        // It may take long, and must not keep others waiting. Prefetch says how many may be held.
-        drop(place);
-        self.send_held(held).await?;
-        Ok(self.acker.ack(&tags).await?)
+        Ok(())
     }
 
     /// Answers what can be answered; what must join the line is added to `onward`.
@@ -195,6 +207,25 @@ impl Inquiry {
         }
         Ok(())
     }
+}
+
+/// The requests in portions that ask for no more than so many records, or that are one request:
+/// each record may hold a large result.
+fn portions(requests: &[Request]) -> Vec<&[Request]> {
+    let asks_for = |request: &Request| match &request.what {
+        What::Jobs(_, subjects) => subjects.len(),
+        What::List(_) | What::Report(_) => LIST_RECORDS,
+    };
+    let (mut portions, mut start, mut records) = (Vec::new(), 0, 0);
+    for (at, request) in requests.iter().enumerate() {
+        if records > 0 && records + asks_for(request) > PORTION {
+            portions.push(&requests[start..at]);
+            (start, records) = (at, 0);
+        }
+        records += asks_for(request);
+    }
+    portions.push(&requests[start..]);
+    portions
 }
 
 /// What is said to each part of a request while the store is away.

@@ -9,7 +9,8 @@ redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 if redis.call('HINCRBY', KEYS[2], ARGV[3], -1) <= 0 then redis.call('HDEL', KEYS[2], ARGV[3]) end
 if ARGV[4] ~= '' then redis.call('ZREM', KEYS[3], ARGV[4]) end
 local seen = redis.call('HMGET', KEYS[4], 'record', 'delivered_revision', 'undeliverable_from')
-if seen[1] ~= 'job' then return 1 end
+-- Not of an identifier that was refused, voided or forgotten altogether; a tombstone has a ledger.
+if seen[1] ~= 'job' and seen[1] ~= 'retired' then return 1 end
 if ARGV[7] ~= '' then
   redis.call('HINCRBY', KEYS[4], 'undeliverable', 1)
   redis.call('HSET', KEYS[4], 'undeliverable_reason', ARGV[7])

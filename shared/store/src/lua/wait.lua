@@ -1,10 +1,10 @@
 -- Has an answer sent when a job is done, or has a newer revision, or at the latest after a while.
--- KEYS  1 the job   2 the jobs that somebody waits for
+-- KEYS  1 the job   2 the jobs that somebody waits for   3 events waiting, by client
 -- ARGV  1 member of sets   2 final states, joined by commas   3 ms to wait at most
 --       4 how many may wait for one job   5 the revision that is waited past ('' a final state)
 --       6 its epoch ('' the present one)   7 where the answer goes   8 correlation id ('' none)
---       9 '1' if the timeline is wanted
--- Returns  waiting | now | full
+--       9 '1' if the timeline is wanted   10 client   11 outbox bound
+-- Returns  waiting | now | full | busy
 -- Atomic because a change between looking and waiting would be waited for in vain.
 -- Bounded by ARGV 4.
 local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'epoch', 'revision', 'waits')
@@ -33,6 +33,8 @@ for _, known in ipairs(waits) do
   if same then return 'waiting' end
 end
 if #waits >= tonumber(ARGV[4]) then return 'full' end
+-- Its answer would have to wait in an outbox that is full already.
+if tonumber(redis.call('HGET', KEYS[3], ARGV[10]) or 0) >= tonumber(ARGV[11]) then return 'busy' end
 local time = redis.call('TIME')
 wait.until_ms = time[1] * 1000 + math.floor(time[2] / 1000) + wait.limit_ms
 waits[#waits + 1] = wait
