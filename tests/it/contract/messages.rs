@@ -180,6 +180,17 @@ fn statuses() -> Vec<(&'static str, Answer)> {
         undeliverable_from: Some(3),
         reason: text("there is no such queue"),
     };
+    let undelivered = Some(notifications.clone());
+    let forgotten = Answer {
+        ticket: text(TICKET),
+        r#type: text("order.place"),
+        outcome: text("succeeded"),
+        accepted_at: at(0),
+        finished_at: at(3000),
+        retired_at: every().retired_at,
+        expires_at: at(2_678_403_500),
+        ..of_an_id(AnswerWord::Forgotten)
+    };
     let listed = Answer { as_of: None, ..status(State::Queued, 1, 0) };
     vec![
         (
@@ -243,19 +254,8 @@ fn statuses() -> Vec<(&'static str, Answer)> {
             Answer { lost_between: every().lost_between, ..of_an_id(AnswerWord::Unknown) },
         ),
         ("status-pending", of_an_id(AnswerWord::Pending)),
-        (
-            "status-forgotten",
-            Answer {
-                ticket: text(TICKET),
-                r#type: text("order.place"),
-                outcome: text("succeeded"),
-                accepted_at: at(0),
-                finished_at: at(3000),
-                retired_at: every().retired_at,
-                expires_at: at(2_678_403_500),
-                ..of_an_id(AnswerWord::Forgotten)
-            },
-        ),
+        ("status-forgotten", forgotten.clone()),
+        ("status-forgotten-undelivered", Answer { notifications: undelivered, ..forgotten }),
         ("status-voided", of_an_id(AnswerWord::Voided)),
         (
             "status-refused",

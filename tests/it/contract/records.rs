@@ -133,6 +133,13 @@ impl Case {
         self.change(Change { right, delete: OF_THE_RUN, ..self.event(event) }).await
     }
 
+    /// What becomes of every message that waits to be delivered.
+    async fn settles(&self, outcome: impl Fn() -> Outcome) -> anyhow::Result<()> {
+        let mut reader = self.store.outbox_reader("a notifier").await?;
+        let settled = reader.next(10, 0).await?.into_iter().map(|entry| (entry, outcome()));
+        Ok(self.store.settle(&settled.collect::<Vec<_>>()).await?)
+    }
+
     /// What stands there: whole keys, and records that keep to their schemas.
     async fn check(mut self, case: &str) -> anyhow::Result<()> {
         let dumped = dump::dump(&mut self.redis, &self.prefix, self.start).await?;
@@ -272,9 +279,7 @@ async fn finished_jobs_are_recorded_as_version_1_records_them() -> anyhow::Resul
     let right = Right::Fence(case.started().await?);
     let done = Change { right, delete: OF_THE_RUN, ..case.event(Event::Succeeded) };
     case.change(done.with("result", r#"{"order":"1001"}"#)).await?;
-    let mut reader = case.store.outbox_reader("a notifier").await?;
-    let settled = reader.next(10, 0).await?.into_iter().map(|entry| (entry, Outcome::Delivered));
-    case.store.settle(&settled.collect::<Vec<_>>()).await?;
+    case.settles(|| Outcome::Delivered).await?;
     case.check("succeeded").await?;
 
     // Its event could not be delivered, and it was replayed.
@@ -286,10 +291,7 @@ async fn finished_jobs_are_recorded_as_version_1_records_them() -> anyhow::Resul
         ..case.event(Event::Failed)
     };
     case.change(failed.with("error", "no such article").with("payload", Case::payload())).await?;
-    let mut reader = case.store.outbox_reader("a notifier").await?;
-    let why = || Outcome::Undeliverable("there is no such queue".to_owned());
-    let settled = reader.next(10, 0).await?.into_iter().map(|entry| (entry, why()));
-    case.store.settle(&settled.collect::<Vec<_>>()).await?;
+    case.settles(|| Outcome::Undeliverable("there is no such queue".to_owned())).await?;
     case.store.replay(&case.name).await?;
     case.check("failed").await?;
 
@@ -298,11 +300,18 @@ async fn finished_jobs_are_recorded_as_version_1_records_them() -> anyhow::Resul
         case.ends(event).await?;
         case.check(word).await?;
     }
-    let case = Case::open(&world, "retired").await?;
-    case.ends(Event::Succeeded).await?;
-    let record = case.store.read_one(&case.name).await?.unwrap_or_default();
-    case.store.retire(&[(case.name.clone(), record)], 30 * DAY_MS, true).await?;
-    case.check("retired").await
+    // With its event delivered before, and without.
+    for word in ["retired", "retired-undelivered"] {
+        let case = Case::open(&world, word).await?;
+        case.ends(Event::Succeeded).await?;
+        if word == "retired" {
+            case.settles(|| Outcome::Delivered).await?;
+        }
+        let record = case.store.read_one(&case.name).await?.unwrap_or_default();
+        case.store.retire(&[(case.name.clone(), record)], 30 * DAY_MS, true).await?;
+        case.check(word).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]
