@@ -21,7 +21,7 @@ check: ## format, lints, documentation
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --quiet
 
-check-deploy: ## every file of deploy/ by its validator, on broken copies too; a job; the image
+check-deploy: ## deploy/, AsyncAPI and schemas by their validators, on broken copies too; a job; the image
 	@set -e; for what in check check-broken check-job check-image; do deploy/$$what.sh; done
 
 bench: ## jobs a second, the whole way (release build)
