@@ -154,27 +154,26 @@ async fn repeated(stage: &Stage, table: &mut Table) -> anyhow::Result<()> {
     println!(
         "\n5. The same order again, and another order under the same id, from another machine."
     );
-    let other = stage.directory.join("other.toml");
-    std::fs::write(&other, "[client]\njournal = \"other.db\"\n")?;
-    let other = other.to_str().context("a path that is text")?;
     let orders = include_str!("../../../services/order-desk/orders.jsonl");
     let first = orders.lines().next().context("an order")?;
-    let submit = |body: &str| {
-        let body = body.to_owned();
-        async move {
-            let arguments = ["--config", other, "submit", "order.place", &body, "--id", "A-1001"];
-            counterfoil(stage, &arguments).await
-        }
-    };
-    let again: Said = submit(first).await?;
+    let again: Said = from_elsewhere(stage, "second", first).await?;
     let duplicate = again.lines.first().is_some_and(|line| line["duplicate"] == true);
     let seen = format!("duplicate, {}", again.text("state"));
     table.add("the same id and order is one job", seen, duplicate && again.exit == 0);
-    std::fs::remove_file(stage.directory.join("other.db"))?;
-    let conflict = submit("{}").await?;
+    // The second machine's own journal would refuse it, before it is sent.
+    let conflict = from_elsewhere(stage, "third", "{}").await?;
     let code = conflict.text("code");
     table.add("the same id, another order", code.clone(), code == "id_conflict");
     Ok(())
+}
+
+/// Submits under the first order's id, with the journal of another machine.
+async fn from_elsewhere(stage: &Stage, machine: &str, body: &str) -> anyhow::Result<Said> {
+    let settings = stage.directory.join(format!("{machine}.toml"));
+    std::fs::write(&settings, format!("[client]\njournal = \"{machine}.db\"\n"))?;
+    let settings = settings.to_str().context("a path that is text")?;
+    let arguments = ["--config", settings, "submit", "order.place", body, "--id", "A-1001"];
+    counterfoil(stage, &arguments).await
 }
 
 async fn worker_killed(stage: &Stage, table: &mut Table) -> anyhow::Result<()> {
