@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Backoff, Retry};
+use faults::{Point, crash_point};
 use protocol::reply_to::Purpose;
 use protocol::{Answer, AnswerWord, Destination, Kind, UnixMillis};
 use serde_json::value::RawValue;
@@ -83,6 +84,10 @@ async fn deliver(
     courier: &Courier,
     entries: Vec<Entry>,
 ) -> Result<(), store::Error> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    crash_point(Point::NotifierRead);
     let mut settled = Vec::with_capacity(entries.len());
     let mut sending = Vec::with_capacity(entries.len());
     let mut messages = Vec::with_capacity(entries.len());
@@ -99,7 +104,10 @@ async fn deliver(
         let outcome = settle(links, &entry, delivered);
         settled.push((entry, outcome));
     }
-    links.store.settle(&settled).await
+    crash_point(Point::NotifierSent);
+    links.store.settle(&settled).await?;
+    crash_point(Point::NotifierSettled);
+    Ok(())
 }
 
 fn settle(links: &Links, entry: &Entry, delivered: Delivered) -> Outcome {

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Acker, Backoff, Delivery, Outcome, Publisher, Retry, dead_letter, topology};
+use faults::{Point, crash_point};
 use futures_util::FutureExt as _;
 use job::State;
 use protocol::{Code, HeaderValue, Refusal, headers, request};
@@ -88,6 +89,7 @@ async fn read_line(
             () = links.stop.cancelled() => return Ok(()),
             chunk = consumer.next_chunk(CHUNK) => chunk?,
         };
+        crash_point(Point::IntakeRead);
         let mut parts = apart(chunk).into_iter().peekable();
         while let Some(part) = parts.next() {
             // What comes later may join only the last part: no acknowledgement passes an undecided
@@ -95,6 +97,7 @@ async fn read_line(
             let is_last = parts.peek().is_none();
             let decision = decide(links, consumer, part, is_last, answers).await?;
             let Some(chunk) = decision else { return Ok(()) };
+            crash_point(Point::IntakeDecided);
             if decided.send(chunk).await.is_err() {
                 // The second task has failed, and says why.
                 return Ok(());
@@ -252,6 +255,7 @@ async fn finish_chunk(
         .enumerate()
         .filter_map(|(place, decision)| Some((place, decision.work.take()?)))
         .unzip();
+    crash_point(Point::IntakeDispatching);
     let kept = publisher.begin(letters).await?;
     let dispatched = dispatch(&links.store, publisher, links.settings.parked_ms, work).await?;
     let kept = kept.await.map_err(|_| broker::Error::Gone)?;
@@ -268,7 +272,10 @@ async fn finish_chunk(
             to_client.answer.parked_reason = Some(reason);
         }
     }
-    Ok(acker.ack_through(through).await?)
+    crash_point(Point::IntakeDispatched);
+    acker.ack_through(through).await?;
+    crash_point(Point::IntakeAcknowledged);
+    Ok(())
 }
 
 /// Sends answers on channels of their own. A receipt that is not confirmed in time becomes an entry
@@ -279,7 +286,9 @@ async fn send_answers(links: Arc<Links>, courier: Courier, mut waiting: mpsc::Re
         let receipts: Vec<Option<JobName>> =
             batch.iter().map(|answer| answer.receipt_of.clone()).collect();
         let messages: Vec<_> = batch.drain(..).map(ToClient::message).collect();
+        crash_point(Point::ReceiptSending);
         let delivered = courier.deliver(messages.clone()).await;
+        crash_point(Point::ReceiptSent);
         for ((message, receipt_of), outcome) in messages.into_iter().zip(receipts).zip(delivered) {
             if matches!(outcome, Delivered::Confirmed | Delivered::Sent) {
                 continue;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Backoff, Publisher, Retry};
+use faults::{Point, crash_point};
 use job::{Event, QueueName, State};
 use protocol::{UnixMillis, WorkMessage};
 use store::change::{Change, Changed, Right, Timer, Unless};
@@ -123,6 +124,9 @@ async fn sweep_timers(links: &Links, publisher: &Publisher, slot: u16) -> Result
             None => links.store.untimed(&name, now).await?,
         }
     }
+    if !again.is_empty() {
+        crash_point(Point::TimerTaken);
+    }
     send(links, publisher, again).await?;
     Ok(count)
 }
@@ -134,6 +138,9 @@ async fn retire(links: &Links, slot: u16) -> Result<usize, Error> {
     let jobs: Vec<(JobName, Record)> =
         names.into_iter().zip(records.into_iter().map(Option::unwrap_or_default)).collect();
     links.store.retire(&jobs, links.settings.horizon_ms, false).await?;
+    if !jobs.is_empty() {
+        crash_point(Point::RecordRetired);
+    }
     Ok(jobs.len())
 }
 
@@ -239,7 +246,14 @@ async fn send(
         taken.iter().map(|(name, message)| (name.clone(), message.dispatch)).collect();
     let messages = taken.into_iter().map(|(_, message)| message).collect();
     dispatch(&links.store, publisher, links.settings.parked_ms, messages).await?;
-    Ok(links.store.dispatched(&numbers).await?)
+    if !numbers.is_empty() {
+        crash_point(Point::TimerDispatched);
+    }
+    links.store.dispatched(&numbers).await?;
+    if !numbers.is_empty() {
+        crash_point(Point::TimerSettled);
+    }
+    Ok(())
 }
 
 async fn release_parked(links: &Links, publisher: &Publisher, slot: u16) -> Result<usize, Error> {
@@ -276,6 +290,9 @@ async fn release_parked(links: &Links, publisher: &Publisher, slot: u16) -> Resu
             }
         }
         released += sending.len();
+        if !sending.is_empty() {
+            crash_point(Point::ParkedReleased);
+        }
         send(links, publisher, sending).await?;
     }
     Ok(released)

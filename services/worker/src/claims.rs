@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Backoff, Delivery, Retry, dead_letter};
+use faults::{Point, crash_point};
 use job::{Event, QueueName};
 use protocol::WorkMessage;
 use store::JobName;
@@ -137,6 +138,7 @@ pub(crate) async fn claim(
         }
     };
     backoff.succeeded("jobs are claimed");
+    crash_point(Point::WorkClaimed);
     for (candidate, claimed) in candidates.into_iter().zip(claimed) {
         act(shared, candidate, claimed, &gate, stop).await;
     }
@@ -333,6 +335,7 @@ async fn rebuild(shared: &Arc<Shared>, candidate: Candidate, stop: &Cancellation
     let limits = Limits::default();
     match shared.store.accept(&[accept], limits).await {
         Ok(_) => {
+            crash_point(Point::WorkRebuilt);
             tracing::warn!(job = job.member(), "rebuilt a record that the store had lost");
             again(shared, candidate, stop);
         }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use faults::{Point, crash_point};
 use job::{JobType, Ticket};
 use protocol::UnixMillis;
 use protocol::request::ReportToken;
@@ -173,6 +174,7 @@ impl Context {
         let reported = self
             .until_stored("a report", || self.inner.store.report(&self.inner.name, &right, &report))
             .await?;
+        crash_point(Point::WorkStaged);
         match reported {
             Reported::Held { cancel_requested } => {
                 if cancel_requested {

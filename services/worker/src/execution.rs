@@ -17,6 +17,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use faults::{Point, crash_point};
 use futures_util::FutureExt as _;
 use job::{Event, RetryPolicy};
 use protocol::{UnixMillis, WorkMessage};
@@ -58,7 +59,9 @@ pub(crate) async fn execute(
     entry: Entry,
 ) {
     let retry = retry_policy(&shared, &message, &entry);
+    crash_point(Point::WorkStarted);
     let end = run_handler(&shared, &run, &message, &entry).await;
+    crash_point(Point::WorkRan);
     let change = decide(&run, &message, retry, end, fastrand::f64());
     let given_back = change.as_ref().is_some_and(|change| change.event == Event::GivenBack);
     let recorded = match change {
@@ -69,6 +72,7 @@ pub(crate) async fn execute(
     run.context.inner.lost.cancel();
     shared.runs.remove(&run);
     if recorded {
+        crash_point(if given_back { Point::WorkGivenBack } else { Point::WorkRecorded });
         acknowledge(&run, given_back);
     }
 }

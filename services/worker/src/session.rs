@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Acker, Connection, Delivery, Publisher, topology};
+use faults::{Point, crash_point};
 use job::QueueName;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -150,6 +151,7 @@ impl Queue {
                 () = self.stop.cancelled() => return Ok(()),
                 chunk = self.consumer.next_chunk(slots) => chunk?,
             };
+            crash_point(Point::WorkRead);
             let delivered_at = Instant::now();
             let mut waiting =
                 chunk.into_iter().map(|delivery| (delivered_at, delivery)).collect::<VecDeque<_>>();
@@ -217,6 +219,9 @@ async fn settle(
             }
         }
         acker.ack(&tags).await?;
+        if !tags.is_empty() {
+            crash_point(Point::WorkAcknowledged);
+        }
         for tag in back {
             acker.give_back(tag).await?;
         }

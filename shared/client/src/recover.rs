@@ -1,5 +1,6 @@
 //! After a crash: asks for every open identifier, sends again what never arrived.
 
+use faults::{Point, crash_point};
 use protocol::{Answer, AnswerWord};
 
 use crate::ask::Subject;
@@ -45,6 +46,7 @@ impl Client {
             let subjects: Vec<Subject> =
                 batch.iter().map(|entry| Subject::Id(entry.job_id.clone())).collect();
             let answers = self.status_many(&subjects).await?;
+            crash_point(Point::ClientAsked);
             for entry in batch {
                 let of_entry = |answer: &&Answer| answer.job_id.as_deref() == Some(&entry.job_id);
                 if let Some(answer) = answers.iter().find(of_entry) {
