@@ -205,7 +205,8 @@ impl Shared {
     async fn carry(self: Arc<Self>, mut client: TcpStream) {
         let Ok(mut server) = TcpStream::connect(self.upstream).await else { return };
         // A failure shows itself when the first byte passes.
-        (client.set_nodelay(true).ok(), server.set_nodelay(true).ok());
+        client.set_nodelay(true).ok();
+        server.set_nodelay(true).ok();
         let round = lock(&self.round).child_token();
         let is_orderly = {
             let (client_in, client_out) = client.split();
@@ -220,7 +221,8 @@ impl Shared {
         };
         if !is_orderly {
             // Without this the end would be a polite one.
-            (client.set_zero_linger().ok(), server.set_zero_linger().ok());
+            client.set_zero_linger().ok();
+            server.set_zero_linger().ok();
         }
     }
 

@@ -1,0 +1,76 @@
+//! A producer without a journal, as any AMQP client may be: what the broker has confirmed to it must
+//! not be lost, though nobody sends it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Connection, Outcome, Publication, topology};
+use protocol::{HeaderValue, Properties, headers};
+
+use super::{Shared, events_queue, task};
+use crate::handlers::TYPE;
+use crate::history::Seen;
+
+/// One in so many jobs of a client comes this way.
+const SHARE: f64 = 0.2;
+
+/// Publishes until the end, over as many connections as it takes.
+pub(super) async fn produce(shared: Arc<Shared>, rate: f64) {
+    let mut number = 0u64;
+    while !shared.is_over() {
+        let ended = tokio::select! {
+            ended = publish(&shared, rate * SHARE, &mut number) => ended,
+            () = shared.stop.cancelled() => return,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "producing");
+        }
+        shared.pause(Duration::from_millis(300)).await;
+    }
+}
+
+async fn publish(shared: &Shared, rate: f64, number: &mut u64) -> anyhow::Result<()> {
+    let connection = Connection::open(&shared.amqp, "soak producer").await?;
+    let publisher = connection.publisher().await?;
+    loop {
+        *number += 1;
+        let id = format!("b-{}-{number}", shared.prefix);
+        let message = message(shared, &id);
+        let outcome = publisher.publish(vec![message.clone()]).await;
+        if outcome == [Outcome::Confirmed] {
+            shared.log.write(Seen::Confirmed { id: id.clone() });
+            shared.remember(&id);
+        }
+        // The same again, as an impatient producer does, whether or not it was confirmed.
+        if fastrand::u32(..10) == 0 || outcome != [Outcome::Confirmed] {
+            shared.log.write(Seen::Repeated { id: id.clone() });
+            if publisher.publish(vec![message]).await == [Outcome::Confirmed] {
+                shared.log.write(Seen::Confirmed { id });
+            }
+        }
+        if outcome == [Outcome::Lost] {
+            anyhow::bail!("the channel has failed");
+        }
+        shared.pause(Duration::from_secs_f64(1.0 / rate)).await;
+    }
+}
+
+fn message(shared: &Shared, id: &str) -> Publication {
+    let user = shared.client.name();
+    let mut properties = Properties {
+        persistent: true,
+        content_type: Some("application/json".to_owned()),
+        message_id: Some(id.to_owned()),
+        user_id: Some(user.to_owned()),
+        reply_to: Some(events_queue(user)),
+        ..Properties::default()
+    };
+    properties.headers.push(headers::NOTIFY, HeaderValue::Text("terminal".to_owned()));
+    Publication {
+        exchange: topology::SUBMIT,
+        routing_key: TYPE.to_owned(),
+        mandatory: true,
+        properties,
+        body: serde_json::to_vec(&task()).unwrap_or_default(),
+    }
+}

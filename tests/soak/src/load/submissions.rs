@@ -1,0 +1,94 @@
+//! Submissions by the client library: on disk first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Error, Submission, Submitted};
+
+use super::{Shared, events_queue, task};
+use crate::handlers::TYPE;
+use crate::history::Seen;
+
+/// The most jobs in one call.
+const BATCH: u64 = 20;
+/// Larger than any job may be.
+const OVERSIZED: usize = 1100 * 1024;
+
+/// Sends again what an earlier incarnation left, as soon as somebody answers.
+pub(super) async fn recover(shared: Arc<Shared>) {
+    while !shared.is_over() {
+        let recovering = shared.client.recover();
+        let recovered = tokio::select! {
+            recovered = recovering => recovered,
+            () = shared.stop.cancelled() => return,
+        };
+        match recovered {
+            Ok(recovered) => {
+                for one in recovered {
+                    shared.told("status", None, &one.answer);
+                    shared.remember(&one.entry.job_id);
+                    if let Some(submitted) = one.sent_again {
+                        tokio::spawn(follow(Arc::clone(&shared), submitted));
+                    }
+                }
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "recovering");
+                shared.pause(Duration::from_millis(500)).await;
+            }
+        }
+    }
+}
+
+/// Submits so many jobs, so many a second.
+pub(super) async fn submit(shared: Arc<Shared>, jobs: u64, rate: f64) {
+    let mut left = jobs;
+    let mut number = 0u64;
+    while left > 0 && !shared.is_over() {
+        let count = fastrand::u64(1..=BATCH).min(left);
+        let batch: Vec<Submission> = (0..count)
+            .map(|_| {
+                number += 1;
+                submission(&shared, number)
+            })
+            .collect();
+        match shared.client.submit_many(batch).await {
+            Ok(submitted) => {
+                left -= count;
+                for one in submitted {
+                    shared.log.write(Seen::Journaled { id: one.job_id().to_owned() });
+                    shared.remember(one.job_id());
+                    tokio::spawn(follow(Arc::clone(&shared), one));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "submitting"),
+        }
+        shared.pause(Duration::from_secs_f64(count as f64 / rate)).await;
+    }
+}
+
+fn submission(shared: &Shared, number: u64) -> Submission {
+    let mut body = serde_json::to_vec(&task()).unwrap_or_default();
+    if fastrand::u32(..500) == 0 {
+        body.resize(OVERSIZED, b' ');
+    }
+    let notify = if fastrand::u32(..5) == 0 { "*" } else { "terminal" };
+    Submission::new(TYPE, body)
+        .job_id(format!("j-{}-{number}", shared.prefix))
+        .notify(notify)
+        .notify_to(events_queue(shared.client.name()))
+}
+
+/// Writes down the receipt, or the refusal.
+async fn follow(shared: Arc<Shared>, submitted: Submitted) {
+    let accepted = tokio::select! {
+        accepted = submitted.accepted() => accepted,
+        () = shared.stop.cancelled() => return,
+    };
+    match accepted {
+        Ok(receipt) => shared.told("receipt", None, &receipt),
+        Err(Error::Answered(refusal)) => shared.told("refusal", None, &refusal),
+        Err(error) => tracing::debug!(%error, job_id = submitted.job_id(), "no receipt"),
+    }
+}
