@@ -4,7 +4,9 @@
 //! In reading order: [`history`], what each process saw; the processes themselves ([`load`], a
 //! client, and [`handlers`], a worker); [`proxy`], a link that fails on demand.
 
+pub mod fleet;
 pub mod handlers;
 pub mod history;
 pub mod load;
 pub mod proxy;
+pub mod world;
