@@ -242,3 +242,34 @@ async fn what_is_only_to_be_journaled_does_not_wait_for_a_broker_however_much_it
     assert_eq!(listed.lines().count(), 6000);
     Ok(())
 }
+
+/// What is refused for now was neither sent again nor closed: it ran, or not, a day later.
+#[tokio::test]
+async fn what_is_refused_for_now_is_sent_again_by_this_process_and_by_the_next()
+-> anyhow::Result<()> {
+    let world = World::new().await?;
+    let server = world.server_with(|settings| settings.unfinished_per_client_max = 1).await?;
+    let mut settings = world.client_settings("shop");
+    settings.client.resend_after_ms = 200;
+    let shop = client::Client::open(settings.clone())?;
+    let submit = |id: &'static str| Submission::new("nobody.serves", "1").job_id(id);
+    shop.submit(submit("A-1")).await?.accepted().await?;
+    let second = shop.submit(submit("A-2")).await?;
+    let refused = second.answered().await;
+    let is_quota = |error: &client::Error| matches!(error, client::Error::Answered(answer) if answer.code.as_deref() == Some("quota"));
+    assert!(refused.as_ref().is_err_and(is_quota), "{refused:?}");
+    shop.cancel("A-1").await?;
+    second.accepted().await?;
+
+    let third = shop.submit(submit("A-3")).await?;
+    assert!(third.answered().await.as_ref().is_err_and(is_quota));
+    shop.close().await;
+    let shop = client::Client::open(settings)?;
+    shop.cancel("A-2").await?;
+    let recovered = shop.recover().await?;
+    let again = recovered.into_iter().find_map(|one| one.sent_again).unwrap();
+    assert_eq!(again.job_id(), "A-3");
+    again.accepted().await?;
+    shop.close().await;
+    Ok(server.stop().await?)
+}

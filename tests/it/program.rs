@@ -36,6 +36,21 @@ async fn submit_status_watch_and_cancel_say_what_happened_by_their_exit_status()
     assert_eq!(run(&world, &["cancel", "A-1"]).await?.1, 3);
     let (_, exit) = run(&world, &["submit", "demo.echo", "1", "--id", "A-4"]).await?;
     assert_eq!(exit, 3);
+    // Retired before it is asked for: the tombstone says how it ended.
+    for (body, status) in [(r#"{"a":1}"#, 0), (r#"{"a":2}"#, 0)] {
+        let keep = ["submit", "demo.echo", body, "--header", "job-keep-ms=0", "--until", "done"];
+        let (printed, exit) = run(&world, &keep).await?;
+        assert_eq!(exit, status, "{printed:?}");
+    }
+    let fatal = ["submit", "demo.fail", r#"{"fatal":true}"#, "--header", "job-keep-ms=0"];
+    let (printed, exit) = run(&world, &[&fatal[..], &["--until", "done"]].concat()).await?;
+    assert_eq!(exit, 3, "{printed:?}");
+    let (printed, _) = run(&world, &["--json", "journal"]).await?;
+    for entry in &printed {
+        let entry: Value = serde_json::from_str(entry)?;
+        assert_ne!((&entry["standing"], &entry["outcome"]), (&"refused".into(), &Value::Null));
+    }
+    assert_eq!(run(&world, &["status", "A-6", "--void-if-unknown"]).await?.1, 0);
     worker.stop().await?;
     Ok(server.stop().await?)
 }
