@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use broker::Delivery;
-use protocol::{Answer, AnswerWord, Kind};
+use protocol::{Answer, AnswerWord, Code, Kind, Refusal};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::journal::{Journal, Mark, Standing};
@@ -104,6 +104,14 @@ impl Inbox {
             tracing::warn!(job_id, "not sent: older than horizon_ms");
             waiting.send_replace(Progress::TooOld);
         }
+    }
+
+    /// The broker itself refuses a submission, whoever asks: no server will ever see it.
+    pub(crate) fn too_large(&self, job_id: &str) {
+        let message = "the body is longer than RabbitMQ takes (max_message_size)";
+        let refusal = Refusal::new(Code::PayloadTooLarge, message);
+        let job_id = Some(job_id.to_owned());
+        self.settle(Answer { job_id, ..Answer::refused(&refusal) }, Progress::Refused);
     }
 
     /// Routes a message. What cannot be read is somebody else's, and said.
