@@ -147,3 +147,35 @@ async fn a_broker_that_is_away_is_said_once_and_tried_again() -> anyhow::Result<
     assert_eq!(rest, 0, "said more than once");
     Ok(())
 }
+
+#[tokio::test]
+async fn what_is_missing_or_malformed_is_wrong_usage() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    for arguments in [
+        &["subscribe", "A-1"][..],
+        &["list", "--state", "foo"],
+        &["list", "--after", "nonsense"],
+        &["report", "TOKEN"],
+        &["report", "TOKEN", "--progress", "101"],
+        &["report", "TOKEN", "--outcome", "maybe"],
+        &["submit", "demo.echo"],
+    ] {
+        assert_eq!(run(&world, arguments).await?.1, 2, "{arguments:?}");
+    }
+    Ok(())
+}
+
+/// Closing the terminal of `dev` left its RabbitMQ and Redis behind.
+#[tokio::test]
+async fn the_end_of_the_terminal_ends_a_process_in_order() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    for role in ["server", "worker"] {
+        let environment = world.environment(role);
+        let (process, mut lines) =
+            Process::start("counterfoil", &[role], &environment, &world.directory)?;
+        lines.until("working").await?;
+        nodes::signal(process.pid()?, "-HUP");
+        assert_eq!(process.ended().await?, Some(0), "{role}");
+    }
+    Ok(())
+}
