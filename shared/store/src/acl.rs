@@ -10,8 +10,8 @@ pub const READER_USER: &str = "counterfoil-reader";
 
 /// Commands that every process of ours needs: its scripts and what they call, and what is checked
 /// when a connection is opened. Nothing that is dangerous: no FLUSHALL, no KEYS, no CONFIG SET.
-const OWN: &str = "-@all +@read +@write +eval +evalsha +script|load +@connection -@dangerous \
-                   +info +config|get +time";
+const OWN: &str = "-@all +@read +@write -@scripting +eval +evalsha +script|load +@connection \
+                   -@dangerous +info +config|get +time";
 /// The outbox is read by the server alone.
 const NO_OUTBOX: &str = "-xread -xreadgroup -xrange -xrevrange -xautoclaim -xclaim -xgroup -xinfo";
 /// Whoever may read some keys need not know the names of all.
