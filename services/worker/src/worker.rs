@@ -64,8 +64,8 @@ impl Worker {
         Ok(self)
     }
 
-    /// Runs until SIGTERM, SIGHUP or Ctrl-C, then drains: running jobs may finish for a while, what is left
-    /// is given back uncounted.
+    /// Runs until SIGTERM, SIGHUP or Ctrl-C, then drains: running jobs may finish for a while, what
+    /// is left is given back uncounted.
     ///
     /// # Errors
     /// What will not pass by itself: wrong credentials, a store that is not fit.
