@@ -222,8 +222,8 @@ impl Submitted {
     /// may pass ([`Self::answered`] does not).
     ///
     /// # Errors
-    /// [`Error::Answered`] if it was refused for good; [`Error::Refused`] if RabbitMQ refuses the client;
-    /// [`Error::TooOld`] if it waited for longer than it may be sent.
+    /// [`Error::Answered`] if it was refused for good; [`Error::Refused`] if RabbitMQ refuses the
+    /// client; [`Error::TooOld`] if it waited for longer than it may be sent.
     pub async fn accepted(&self) -> Result<Answer, Error> {
         let settled = |p: &Progress| {
             !matches!(p, Progress::Journaled | Progress::Confirmed | Progress::Delayed(_))
