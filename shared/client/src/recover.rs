@@ -17,9 +17,10 @@ pub struct Recovered {
     pub answer: Answer,
     /// The submission, where it was sent again.
     pub sent_again: Option<Submitted>,
-    /// The server does not know it (or refused it for a reason that may pass), and it is older than
-    /// one id is one job (`horizon_ms`): it may have run and been forgotten, so it is not sent
-    /// again. It stays open. Whoever wants it done submits it under a new id; [`Client::cancel`] closes this one.
+    /// The server does not know it (or refused it for a reason that may pass), and it is older
+    /// than one id is one job (`horizon_ms`): it may have run and been forgotten, so it is not
+    /// sent again. It stays open. Whoever wants it done submits it under a new id;
+    /// [`Client::cancel`] closes this one.
     pub too_old: bool,
 }
 
