@@ -44,8 +44,8 @@ const READABLE: &[&str] = &[
     "deployment",
 ];
 
-/// The ACL file of a deployment whose keys begin with a prefix. A user without a password cannot log
-/// in until the file holds one: `>` and the password, or `#` and its SHA-256, behind `on`.
+/// The ACL file of a deployment whose keys begin with a prefix. A user without a password cannot
+/// log in until the file holds one: `>` and the password, or `#` and its SHA-256, behind `on`.
 pub fn render(prefix: &str, password: Option<&str>) -> String {
     let password = password.map_or(String::new(), |password| format!(" >{password}"));
     let readable: Vec<String> = READABLE.iter().map(|key| format!("%R~{prefix}:{key}")).collect();
