@@ -87,6 +87,7 @@ redis/replicated.conf | an unknown key | s/^min-replicas-to-write/min-replica-to
 redis/replicated.conf | a write that no replica has | s/-to-write 1/-to-write 0/
 redis/users.acl | an unknown category | s/+@read/+@raed/
 redis/users.acl | somebody without a name | $s/$/\nuser default on nopass ~* +@all/
+redis/users.acl | what scripts wrote is not loaded | s/^user default .*/user default off/
 redis/users.acl | a reader who writes | s/^user counterfoil-reader.*/& ~* +@write/
 rabbitmq/definitions.json | bad JSON | 0,/,$/s/,$//
 rabbitmq/definitions.json | a password | 0,/"password_hash": ""/s//"password_hash": "x"/

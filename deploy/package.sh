@@ -34,9 +34,12 @@ place 644 usr/lib/systemd/system deploy/systemd/*.service
 place 755 usr/share/counterfoil deploy/secrets.sh
 place 644 usr/share/counterfoil/rabbitmq deploy/rabbitmq/*
 place 644 usr/share/counterfoil/redis deploy/redis/*
-# As in the repository, so that links between them lead somewhere.
-place 644 usr/share/doc/counterfoil README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE
-place 644 usr/share/doc/counterfoil/docs docs/*.md
+# As in the repository, so that links between documents lead somewhere.
+place 644 usr/share/doc/counterfoil README.md CHANGELOG.md CONTRIBUTING.md LICENSE-*
+place 644 usr/share/doc/counterfoil/docs docs/*.md docs/asyncapi.yaml
+place 644 usr/share/doc/counterfoil/docs/decisions docs/decisions/*.md
+place 644 usr/share/doc/counterfoil/docs/schemas/v1 docs/schemas/v1/*.json
+place 644 usr/share/doc/counterfoil/tests/foreign/python tests/foreign/python/counterfoil.py
 place 644 usr/share/doc/counterfoil/config config/default.toml
 
 # The same input gives the same archive.

@@ -69,7 +69,7 @@ separator=""
 
 # Without this line somebody who gives no name may do everything.
 {
-    grep -q '^user default ' "$here/redis/users.acl" || echo "user default off"
+    grep -q '^user default ' "$here/redis/users.acl" || echo "user default off ~* &* +@all"
     cat "$here/redis/users.acl"
 } >"$new/users.acl"
 for name in server worker reader; do

@@ -75,8 +75,12 @@ appendonly yes
 appendfsync everysec
 EOF
     expect OK as "$user" set 'counterfoil:{0}:job:check' 1
+    # As every change is made: a script that writes more than once.
+    expect OK as "$user" eval "redis.call('SET', KEYS[1], 1)
+        return redis.call('SET', KEYS[2], 1)" 2 "counterfoil:{0}:job:$user" counterfoil:other
     expect NOPERM as "$user" set other:check 1
-    for command in flushall flushdb "config set maxmemory 0" "acl list" shutdown "keys x"; do
+    for command in flushall flushdb "config set maxmemory 0" "acl list" shutdown "keys x" \
+        "script flush" "function flush"; do
         # shellcheck disable=SC2086 # a command and its arguments
         expect NOPERM as "$user" $command
     done
@@ -86,6 +90,8 @@ expect 1 as counterfoil-reader get 'counterfoil:{0}:job:check'
 expect NOPERM as counterfoil-reader set 'counterfoil:{0}:job:check' 2
 expect NOPERM as counterfoil-reader get other:check
 expect NOPERM as counterfoil-reader get counterfoil:secret
+expect NOPERM as counterfoil-reader scan 0
+expect NOPERM as counterfoil-worker xrange 'counterfoil:{0}:outbox' - +
 [ $# = 0 ] || CHECK_REDIS_PORT=$port "$@"
 stop
 
@@ -95,6 +101,10 @@ start "$dir/redis/redis.conf"
 everything() {
     redis-cli -p "$port" --user check --pass none --no-auth-warning "$@"
 }
+# Redis loads its file as the user default: without the rights to, it drops what scripts wrote.
+for user in counterfoil-server counterfoil-worker; do
+    expect 1 everything get "counterfoil:{0}:job:$user"
+done
 while read -r setting value; do
     expect "$setting${value:+ $value}" everything config get "$setting"
 done <<EOF

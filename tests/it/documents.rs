@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use harness::{World, eventually, start, within, workspace};
+use harness::{World, start, within, workspace};
 use job::state::TRANSITIONS;
 use job::{Event, State};
 use protocol::{Answer, Code};
@@ -223,46 +223,6 @@ async fn the_python_producer_runs_as_printed() -> anyhow::Result<()> {
     }
     assert_eq!(kinds, ["event", "receipt", "status"].map(str::to_owned).into());
     child.kill().await?;
-    worker.stop().await?;
-    Ok(server.stop().await?)
-}
-
-/// Every command of the section of `docs/REDIS.md`, with this test's prefix and port.
-#[tokio::test]
-async fn redis_cli_alone_finds_a_job_by_id_and_by_ticket() -> anyhow::Result<()> {
-    let world = World::new().await?;
-    let (server, worker) = (world.server().await?, world.demo_worker().await?);
-    let shop = world.client("shop")?;
-    let submission = client::Submission::new("demo.echo", "1").job_id("A-1001");
-    let receipt = shop.submit(submission).await?.accepted().await?;
-    eventually("the job to be done", || async {
-        let record = world.record("shop", "A-1001").await?.unwrap_or_default();
-        Ok((record.state.as_deref() == Some("succeeded")).then_some(()))
-    })
-    .await?;
-    let ticket = receipt.ticket.unwrap_or_default();
-    let text = read("docs/REDIS.md");
-    let section = text.split("## Find a job with redis-cli").nth(1).unwrap_or_default();
-    let section = section.split("\n## ").next().unwrap_or_default();
-    let port = world.settings.redis.url.rsplit([':', '/']).nth(1).unwrap_or_default();
-    let mut printed = String::new();
-    let commands = blocks(section, "sh");
-    assert!(commands.len() >= 4, "{} blocks", commands.len());
-    for (_, block) in commands {
-        let block = block
-            .replace("redis-cli", &format!("redis-cli -p {port}"))
-            .replace("counterfoil:", &format!("{}:", world.name))
-            .replace("$TICKET", &ticket);
-        let block = block.replace("counterfoil key", "true counterfoil key");
-        let output = std::process::Command::new("sh").arg("-ec").arg(&block).output()?;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{block}: {said}");
-        assert!(!said.contains("ERR"), "{block}: {said}");
-        printed.push_str(&said);
-    }
-    for wanted in ["succeeded", "shop:A-1001", &ticket, "accepted queued 0"] {
-        assert!(printed.contains(wanted), "{wanted} was not printed:\n{printed}");
-    }
     worker.stop().await?;
     Ok(server.stop().await?)
 }

@@ -330,7 +330,7 @@ async fn h8_a_receipt_that_is_relayed_is_no_submission() -> anyhow::Result<()> {
 async fn h9_a_reply_queue_that_hangs_delays_only_itself() -> anyhow::Result<()> {
     let world = World::new().await?;
     let patient = |settings: &mut server::Settings| {
-        settings.deliver_timeout_ms = 300;
+        settings.deliver_timeout_ms = 1000;
         settings.deliver_tries = 1000;
     };
     let server = world.server_with(patient).await?;
@@ -351,11 +351,10 @@ async fn h9_a_reply_queue_that_hangs_delays_only_itself() -> anyhow::Result<()> 
         shop.submit_job("demo.echo", &format!("A-{n}"), "reply.shop.hangs", &[], "1").await?;
         shop.ask("status", "reply.shop.hangs", json!({ "job_id": format!("A-{n}") })).await?;
         till.submit_job("demo.echo", &format!("B-{n}"), &inbox.queue, &[], "1").await?;
-        let receipt = tokio::time::timeout(Duration::from_secs(10), inbox.next_of("receipt"));
-        assert_eq!(receipt.await??.text("job_id"), format!("B-{n}"));
+        // Within the usual deadline: a channel that is shared with the other stands for 65 s.
+        assert_eq!(inbox.next_of("receipt").await?.text("job_id"), format!("B-{n}"));
         till.ask("status", &inbox.queue, json!({ "job_id": format!("B-{n}") })).await?;
-        let status = tokio::time::timeout(Duration::from_secs(10), inbox.next_of("status"));
-        assert_eq!(status.await??.text("answer"), "found");
+        assert_eq!(inbox.next_of("status").await?.text("answer"), "found");
     }
     world.rabbitmqctl(&["eval", &format!("sys:resume({process}).")]).await?;
     // What could not be confirmed in time waited in the outbox, and comes now.

@@ -242,3 +242,72 @@ async fn what_is_only_to_be_journaled_does_not_wait_for_a_broker_however_much_it
     assert_eq!(listed.lines().count(), 6000);
     Ok(())
 }
+
+/// What is refused for now was neither sent again nor closed: it ran, or not, a day later.
+#[tokio::test]
+async fn what_is_refused_for_now_is_sent_again_by_this_process_and_by_the_next()
+-> anyhow::Result<()> {
+    let world = World::new().await?;
+    let server = world.server_with(|settings| settings.unfinished_per_client_max = 1).await?;
+    let mut settings = world.client_settings("shop");
+    settings.client.resend_after_ms = 200;
+    let shop = client::Client::open(settings.clone())?;
+    let submit = |id: &'static str| Submission::new("nobody.serves", "1").job_id(id);
+    shop.submit(submit("A-1")).await?.accepted().await?;
+    let second = shop.submit(submit("A-2")).await?;
+    let refused = second.answered().await;
+    let is_quota = |error: &client::Error| match error {
+        client::Error::Answered(answer) => answer.code.as_deref() == Some("quota"),
+        _ => false,
+    };
+    assert!(refused.as_ref().is_err_and(is_quota), "{refused:?}");
+    shop.cancel("A-1").await?;
+    second.accepted().await?;
+
+    let third = shop.submit(submit("A-3")).await?;
+    assert!(third.answered().await.as_ref().is_err_and(is_quota));
+    shop.close().await;
+    let shop = client::Client::open(settings)?;
+    shop.cancel("A-2").await?;
+    let recovered = shop.recover().await?;
+    let again = recovered.into_iter().find_map(|one| one.sent_again).unwrap();
+    assert_eq!(again.job_id(), "A-3");
+    again.accepted().await?;
+    shop.close().await;
+    Ok(server.stop().await?)
+}
+
+/// One body that the broker does not take closed each connection, and its neighbours were never
+/// sent.
+#[tokio::test]
+async fn a_body_that_the_broker_does_not_take_is_refused_and_its_neighbours_are_sent()
+-> anyhow::Result<()> {
+    let world = World::new().await?;
+    let server = world.server().await?;
+    let shop = world.client("shop")?;
+    let mut submitted = Vec::new();
+    for n in 0..20 {
+        let small = Submission::new("nobody.serves", "1").job_id(format!("A-{n}"));
+        submitted.push(small);
+    }
+    // The private nodes take 2 MiB, as those of the deployment do.
+    let huge = vec![b' '; 3 * 1024 * 1024];
+    submitted.insert(10, Submission::new("nobody.serves", huge).job_id("huge"));
+    for one in shop.submit_many(submitted).await? {
+        let accepted = within("an answer", one.accepted()).await?;
+        match accepted {
+            Ok(_) => assert_ne!(one.job_id(), "huge"),
+            Err(Error::Answered(refusal)) => {
+                assert_eq!(one.job_id(), "huge");
+                assert_eq!(refusal.code.as_deref(), Some("payload_too_large"));
+                // The server, which has a limit of its own, has never seen it.
+                assert!(refusal.message.is_some_and(|message| message.contains("RabbitMQ")));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    shop.journal().flush().await;
+    assert_eq!(shop.journal().entries(&[Standing::Refused])?.len(), 1);
+    shop.close().await;
+    Ok(server.stop().await?)
+}

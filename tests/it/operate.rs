@@ -150,9 +150,7 @@ async fn doctor_finds_nothing_wrong_where_nothing_is() -> anyhow::Result<()> {
     let (printed, exit) = run(&world, &world.environment("server"), &doctor).await?;
     let found = findings(&printed);
     assert_eq!(exit, 0, "{printed:#?}");
-    let wrong = found.iter().filter(|(_, level)| *level != "ok").map(|(check, _)| check.as_str());
-    // The tests look into their own Redis without a name, and doctor says so.
-    assert_eq!(wrong.collect::<Vec<_>>(), ["redis access"], "{printed:#?}");
+    assert!(found.values().all(|level| level == "ok"), "{printed:#?}");
     for check in [
         "redis version",
         "redis access",

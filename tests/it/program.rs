@@ -36,6 +36,21 @@ async fn submit_status_watch_and_cancel_say_what_happened_by_their_exit_status()
     assert_eq!(run(&world, &["cancel", "A-1"]).await?.1, 3);
     let (_, exit) = run(&world, &["submit", "demo.echo", "1", "--id", "A-4"]).await?;
     assert_eq!(exit, 3);
+    // Retired before it is asked for: the tombstone says how it ended.
+    for (body, status) in [(r#"{"a":1}"#, 0), (r#"{"a":2}"#, 0)] {
+        let keep = ["submit", "demo.echo", body, "--header", "job-keep-ms=0", "--until", "done"];
+        let (printed, exit) = run(&world, &keep).await?;
+        assert_eq!(exit, status, "{printed:?}");
+    }
+    let fatal = ["submit", "demo.fail", r#"{"fatal":true}"#, "--header", "job-keep-ms=0"];
+    let (printed, exit) = run(&world, &[&fatal[..], &["--until", "done"]].concat()).await?;
+    assert_eq!(exit, 3, "{printed:?}");
+    let (printed, _) = run(&world, &["--json", "journal"]).await?;
+    for entry in &printed {
+        let entry: Value = serde_json::from_str(entry)?;
+        assert_ne!((&entry["standing"], &entry["outcome"]), (&"refused".into(), &Value::Null));
+    }
+    assert_eq!(run(&world, &["status", "A-6", "--void-if-unknown"]).await?.1, 0);
     worker.stop().await?;
     Ok(server.stop().await?)
 }
@@ -130,5 +145,37 @@ async fn a_broker_that_is_away_is_said_once_and_tried_again() -> anyhow::Result<
         rest += 1;
     }
     assert_eq!(rest, 0, "said more than once");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_missing_or_malformed_is_wrong_usage() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    for arguments in [
+        &["subscribe", "A-1"][..],
+        &["list", "--state", "foo"],
+        &["list", "--after", "nonsense"],
+        &["report", "TOKEN"],
+        &["report", "TOKEN", "--progress", "101"],
+        &["report", "TOKEN", "--outcome", "maybe"],
+        &["submit", "demo.echo"],
+    ] {
+        assert_eq!(run(&world, arguments).await?.1, 2, "{arguments:?}");
+    }
+    Ok(())
+}
+
+/// Closing the terminal of `dev` left its RabbitMQ and Redis behind.
+#[tokio::test]
+async fn the_end_of_the_terminal_ends_a_process_in_order() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    for role in ["server", "worker"] {
+        let environment = world.environment(role);
+        let (process, mut lines) =
+            Process::start("counterfoil", &[role], &environment, &world.directory)?;
+        lines.until("working").await?;
+        nodes::signal(process.pid()?, "-HUP");
+        assert_eq!(process.ended().await?, Some(0), "{role}");
+    }
     Ok(())
 }

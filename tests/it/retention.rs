@@ -52,6 +52,8 @@ async fn a_finished_job_is_forgotten_by_both_ids_once_its_record_is_retired() ->
         }
         assert_eq!(status.body.get("state"), None);
         assert_eq!(status.body.get("result"), None);
+        let ledger = &status.body["notifications"];
+        assert_eq!((&ledger["delivered_revision"], ledger.get("undeliverable")), (&json!(3), None));
     }
     worker.stop().await?;
     desk.close().await

@@ -66,6 +66,43 @@ async fn may(world: &World, user: &str, wish: Try) -> anyhow::Result<bool> {
     }
 }
 
+/// Redis loads its append-only file with the rights of the user `default`; when that user had none,
+/// everything that scripts had written was dropped at each restart, with a line in Redis's log.
+#[tokio::test]
+async fn promise_02_what_was_accepted_outlives_a_restart_of_redis_with_the_shipped_users()
+-> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    let acl = store::acl::render(&world.name, Some(nodes::PASSWORD));
+    let (directory, port) = (world.directory.join("redis"), nodes::ports::free(1)?[0]);
+    let mut redis = nodes::Redis::start_with_users(&directory, port, nodes::Fsync::Always, &acl)?;
+    world.settings.redis.url = redis.url_of(store::acl::SERVER_USER, nodes::PASSWORD);
+    let (server, worker) = (world.server().await?, world.demo_worker().await?);
+    let shop = world.client("shop")?;
+    for (id, job_type) in [("A-1", "demo.echo"), ("A-2", "nobody.serves")] {
+        let submission = client::Submission::new(job_type, "1").job_id(id);
+        shop.submit(submission).await?.accepted().await?;
+    }
+    shop.wait("A-1", std::time::Duration::from_secs(30), |_| {}).await?;
+    for killed in [false, true] {
+        if killed {
+            redis.kill();
+        } else {
+            redis.stop_and_wait();
+        }
+        redis.start_again()?;
+        for (id, state) in [("A-1", "succeeded"), ("A-2", "parked")] {
+            let status = harness::eventually("an answer", || async {
+                let status = shop.status(id).await?;
+                Ok((status.answer != protocol::AnswerWord::Unavailable).then_some(status))
+            })
+            .await?;
+            assert_eq!(status.state.as_deref(), Some(state), "{id}: {status:?}");
+        }
+    }
+    worker.stop().await?;
+    Ok(server.stop().await?)
+}
+
 #[tokio::test]
 async fn each_user_of_rabbitmq_may_do_its_part_and_nothing_else() -> anyhow::Result<()> {
     let world = World::new().await?;

@@ -289,3 +289,68 @@ async fn what_does_not_fit_when_it_is_delivered_again_is_a_stated_gap() -> anyho
     worker.stop().await?;
     Ok(server.stop().await?)
 }
+
+/// What was under way to a queue that was replaced was given up later, and counted against the
+/// queue that had got everything.
+#[tokio::test]
+async fn what_is_given_up_for_an_earlier_queue_is_not_held_against_the_present_one()
+-> anyhow::Result<()> {
+    let slow = |settings: &mut server::Settings| {
+        settings.deliver_tries = 4;
+        settings.deliver_backoff_ms = 300;
+    };
+    let mut desk = Desk::with(slow).await?;
+    let worker = desk.world.demo_worker().await?;
+    let headers = [("job-notify", "terminal"), ("job-notify-to", "reply.shop.nowhere")];
+    let queue = desk.inbox.queue.clone();
+    desk.shop.submit_job("demo.echo", "A-1", &queue, &headers, "1").await?;
+    desk.inbox.next_of("receipt").await?;
+    eventually("it is done", || async {
+        let record = desk.world.record("shop", "A-1").await?.unwrap_or_default();
+        Ok(record.state().filter(|state| state.is_terminal()))
+    })
+    .await?;
+    let options = json!({"job_id": "A-1", "notify_to": queue, "redeliver": true});
+    subscribe(&mut desk, options).await?;
+    desk.inbox.event("succeeded").await?;
+    let (store, client) = (desk.world.store().await?, job::ClientName::parse("shop")?);
+    eventually("the outbox is empty", || async {
+        Ok((store.outbox_waiting(&client).await? == 0).then_some(()))
+    })
+    .await?;
+    let status = desk.status(json!({"job_id": "A-1"})).await?;
+    let ledger = &status.body["notifications"];
+    assert_eq!((&ledger["delivered_revision"], ledger.get("undeliverable")), (&json!(3), None));
+    worker.stop().await?;
+    desk.close().await
+}
+
+/// A final state is pushed however much waits for the client, so asking for it again and again
+/// would fill the store.
+#[tokio::test]
+async fn nothing_is_pushed_again_while_the_outbox_is_full() -> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    world.settings.redis.outbox_per_client_max = 2;
+    let is_ours = |role: &server::Role| *role != server::Role::Notifier;
+    let server = world.server_with(|settings| settings.roles.retain(is_ours)).await?;
+    let worker = world.demo_worker().await?;
+    let shop = world.raw("shop").await?;
+    let mut inbox = shop.inbox("a").await?;
+    shop.submit_job("demo.echo", "A-1", "", &[], "1").await?;
+    eventually("it is done", || async {
+        let record = world.record("shop", "A-1").await?.unwrap_or_default();
+        Ok(record.state().filter(|state| state.is_terminal()))
+    })
+    .await?;
+    for kind in ["status", "status", "refusal", "refusal"] {
+        let options = json!({"job_id": "A-1", "notify": "terminal", "redeliver": true});
+        shop.ask("subscribe", &inbox.queue, options).await?;
+        let answer = inbox.next().await?;
+        assert_eq!(answer.kind, kind, "{}", answer.body);
+        if kind == "refusal" {
+            assert_eq!(answer.text("code"), "quota");
+        }
+    }
+    worker.stop().await?;
+    Ok(server.stop().await?)
+}

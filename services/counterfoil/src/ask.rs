@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use client::ask::Subject;
-use client::{Answer, HistoryEntry};
+use client::{Answer, AnswerWord, HistoryEntry};
 
 use crate::cli::{Arguments, Cancel, Status, Subject as Named, Watch};
 use crate::exit::Exit;
@@ -49,6 +49,10 @@ pub(crate) async fn status(arguments: &Arguments, options: &Status) -> anyhow::R
     print(arguments, &answer)?;
     if options.wait && answer.done == Some(false) {
         return Ok(Exit::NoAnswer);
+    }
+    // It is what was asked for.
+    if options.void_if_unknown && answer.answer == AnswerWord::Voided {
+        return Ok(Exit::Done);
     }
     Ok(Exit::of(&answer))
 }

@@ -36,13 +36,21 @@ impl Exit {
     /// What an answer means for whoever asked.
     pub(crate) fn of(answer: &Answer) -> Self {
         match answer.answer {
-            AnswerWord::Found => match answer.state() {
-                Some(State::Failed | State::Cancelled | State::Expired) => Self::JobFailed,
-                _ => Self::Done,
-            },
+            AnswerWord::Found => Self::of_state(answer.state()),
+            // Its record is retired; what is left of it says how it ended.
+            AnswerWord::Forgotten if answer.outcome.is_some() => {
+                Self::of_state(answer.outcome.as_deref().and_then(|word| word.parse().ok()))
+            }
             AnswerWord::Unknown => Self::Unknown,
             AnswerWord::Refused | AnswerWord::Voided | AnswerWord::Forgotten => Self::JobFailed,
             AnswerWord::Unavailable | AnswerWord::Pending => Self::NoAnswer,
+        }
+    }
+
+    fn of_state(state: Option<State>) -> Self {
+        match state {
+            Some(State::Failed | State::Cancelled | State::Expired) => Self::JobFailed,
+            _ => Self::Done,
         }
     }
 }

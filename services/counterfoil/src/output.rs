@@ -59,7 +59,10 @@ pub(crate) fn standing(answer: &Answer) -> String {
     match answer.answer {
         AnswerWord::Found => answer.state.clone().unwrap_or_default(),
         AnswerWord::Unknown => "unknown".to_owned(),
-        AnswerWord::Forgotten => "forgotten".to_owned(),
+        AnswerWord::Forgotten => match &answer.outcome {
+            Some(outcome) => format!("forgotten, {outcome}"),
+            None => "forgotten".to_owned(),
+        },
         AnswerWord::Voided => "voided".to_owned(),
         AnswerWord::Refused => answer.code.clone().unwrap_or_else(|| "refused".to_owned()),
         AnswerWord::Unavailable => "unavailable".to_owned(),

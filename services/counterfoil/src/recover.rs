@@ -23,7 +23,7 @@ async fn recover(arguments: &Arguments, client: &Client) -> anyhow::Result<Exit>
     for one in &recovered {
         let now = match &one.sent_again {
             Some(submitted) => {
-                let receipt = submitted.accepted().await;
+                let receipt = submitted.answered().await;
                 match receipt {
                     Ok(receipt) => format!("sent again: {}", output::standing(&receipt)),
                     Err(error) => {

@@ -40,11 +40,14 @@ fn definitions(settings: &Settings, options: &cli::Setup) -> anyhow::Result<Defi
             *client != administrator,
             "{client} is the user of amqp.url; as a client it would lose its other rights"
         );
-        anyhow::ensure!(
-            users.iter().all(|known| known.name != *client),
-            "{client} is a user of the system's own; a client needs another name"
-        );
-        users.push(user(client, Role::Client));
+        match users.iter().find(|known| known.name == *client) {
+            None => users.push(user(client, Role::Client)),
+            // Named twice.
+            Some(known) if known.role == Role::Client => {}
+            Some(_) => {
+                anyhow::bail!("{client} is a user of the system's own; a client needs another name")
+            }
+        }
     }
     let mut queues = vec![QueueName::default()];
     for queue in &options.queues {

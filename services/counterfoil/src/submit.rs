@@ -140,9 +140,9 @@ async fn settle(
     match until {
         Until::Journaled => Ok(None),
         Until::Confirmed => submitted.confirmed().await.map(|()| None),
-        Until::Accepted => submitted.accepted().await.map(Some),
+        Until::Accepted => submitted.answered().await.map(Some),
         Until::Done => {
-            submitted.accepted().await?;
+            submitted.answered().await?;
             client.wait(submitted.job_id(), FOREVER, |_| {}).await.map(Some)
         }
     }
@@ -156,7 +156,13 @@ fn report(
 ) -> anyhow::Result<Exit> {
     let answer = match settled {
         Ok(answer) => answer,
-        Err(client::Error::Answered(answer)) => Some(*answer),
+        Err(client::Error::Answered(answer)) => {
+            if answer.retryable == Some(true) {
+                let job_id = submitted.job_id();
+                eprintln!("{job_id}: refused for now; `counterfoil recover` sends it again");
+            }
+            Some(*answer)
+        }
         Err(error) => return Err(error.into()),
     };
     print(arguments, submitted.job_id(), answer.as_ref())?;

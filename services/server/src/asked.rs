@@ -10,6 +10,9 @@ use store::{JobName, Record, RecordKind, Retired, Store};
 use crate::answers;
 use crate::cancel::cancel;
 
+/// Why nothing more is put into a client's outbox on its request.
+const OUTBOX_FULL: &str = "too much waits to be delivered to this client already";
+
 /// Who asks, and what.
 pub(crate) struct Asked<'a> {
     pub(crate) ask: &'a Ask,
@@ -111,10 +114,7 @@ impl Asked<'_> {
                 let message = format!("{WAITS_PER_JOB_MAX} requests wait for this job already");
                 Ok(Done::refused(self.name, Code::Quota, message))
             }
-            Waiting::Busy => {
-                let message = "too much waits to be delivered to this client already";
-                Ok(Done::refused(self.name, Code::Quota, message))
-            }
+            Waiting::Busy => Ok(Done::refused(self.name, Code::Quota, OUTBOX_FULL)),
         }
     }
 
@@ -128,6 +128,7 @@ impl Asked<'_> {
                 let message = "notify names changes, and no queue was ever named for this job";
                 Ok(Done::refused(self.name, Code::BadRequest, message))
             }
+            Subscribed::Busy => Ok(Done::refused(self.name, Code::Quota, OUTBOX_FULL)),
             Subscribed::NoJob => self.answer_anew(store).await,
         }
     }

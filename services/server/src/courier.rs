@@ -43,6 +43,8 @@ pub(crate) enum Delivered {
     NoQueue,
     /// The queue is full.
     Full,
+    /// It is longer than the broker takes.
+    TooLarge,
     /// Not confirmed in time: it may have arrived or not.
     Slow,
     /// The connection failed: it may have arrived or not.
@@ -208,6 +210,7 @@ fn delivered(outcome: Outcome) -> Delivered {
         Outcome::Confirmed => Delivered::Confirmed,
         Outcome::Returned => Delivered::NoQueue,
         Outcome::Refused => Delivered::Full,
+        Outcome::TooLarge => Delivered::TooLarge,
         Outcome::Lost => Delivered::Lost,
     }
 }

@@ -115,6 +115,7 @@ fn settle(links: &Links, entry: &Entry, delivered: Delivered) -> Outcome {
         Delivered::Confirmed | Delivered::Sent => return Outcome::Delivered,
         Delivered::NoQueue => "there is no such queue",
         Delivered::Full => "the queue is full",
+        Delivered::TooLarge => "it is longer than RabbitMQ takes (max_message_size)",
         Delivered::Slow => "the queue does not confirm",
         Delivered::Lost => "the connection failed",
     };

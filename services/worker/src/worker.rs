@@ -64,8 +64,8 @@ impl Worker {
         Ok(self)
     }
 
-    /// Runs until SIGTERM or Ctrl-C, then drains: running jobs may finish for a while, what is left
-    /// is given back uncounted.
+    /// Runs until SIGTERM, SIGHUP or Ctrl-C, then drains: running jobs may finish for a while, what
+    /// is left is given back uncounted.
     ///
     /// # Errors
     /// What will not pass by itself: wrong credentials, a store that is not fit.
@@ -214,11 +214,12 @@ async fn drain(shared: Arc<Shared>, stop: CancellationToken, finished: Cancellat
     finished.cancel();
 }
 
-/// Waits for SIGTERM or Ctrl-C.
+/// Waits for SIGTERM, SIGHUP (the end of the terminal) or Ctrl-C.
 async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = match signal(SignalKind::terminate()) {
-        Ok(terminate) => terminate,
+    let both = signal(SignalKind::terminate()).and_then(|t| Ok((t, signal(SignalKind::hangup())?)));
+    let (mut terminate, mut hangup) = match both {
+        Ok(both) => both,
         Err(error) => {
             tracing::warn!(%error, "SIGTERM cannot be received");
             return std::future::pending().await;
@@ -226,6 +227,7 @@ async fn signal() {
     };
     tokio::select! {
         _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
 }

@@ -54,6 +54,9 @@ pub enum Outcome {
     Returned,
     /// A queue refused it: it is full.
     Refused,
+    /// Its body is longer than this broker takes (`max_message_size`). The channel has failed over
+    /// it: what else was in flight is [`Outcome::Lost`].
+    TooLarge,
     /// The channel failed: it may have arrived or not.
     Lost,
 }
@@ -119,6 +122,8 @@ impl Publisher {
 /// A batch whose confirms are awaited.
 struct InFlight {
     names: Vec<(String, String)>,
+    /// Bytes of the bodies.
+    sizes: Vec<usize>,
     outcomes: Vec<Option<Outcome>>,
     open: usize,
     reply: oneshot::Sender<Vec<Outcome>>,
@@ -190,6 +195,7 @@ impl Task {
         let mut prepared = Vec::new();
         for (number, batch) in (first..).zip(taken.drain(..)) {
             let mut names = Vec::with_capacity(batch.messages.len());
+            let sizes = batch.messages.iter().map(|message| message.body.len()).collect();
             let mut outcomes = vec![None; batch.messages.len()];
             let mut open = 0;
             for (index, mut message) in batch.messages.into_iter().enumerate() {
@@ -219,7 +225,7 @@ impl Task {
                 }
             }
             self.unconfirmed += open;
-            self.in_flight.push_back(InFlight { names, outcomes, open, reply: batch.reply });
+            self.in_flight.push_back(InFlight { names, sizes, outcomes, open, reply: batch.reply });
         }
         let channel = &self.channel;
         let publishes =
@@ -239,6 +245,7 @@ impl Task {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "publishing");
+                    self.fail(&error);
                     return false;
                 }
             }
@@ -258,6 +265,7 @@ impl Task {
                 Ok(Confirmation::NotRequested) => (Outcome::Lost, None),
                 Err(error) => {
                     tracing::debug!(%error, "waiting for a confirm");
+                    self.fail(&error);
                     return false;
                 }
             };
@@ -277,6 +285,25 @@ impl Task {
         }
         self.decide();
         true
+    }
+
+    /// The channel has failed. If a message was too large for the broker, the reason says how
+    /// large it was, and so which one: sent again, it would close the next channel too.
+    fn fail(&mut self, error: &lapin::Error) {
+        let mut size = too_large(error);
+        while size.is_none()
+            && let Some(Some((_, _, confirmation))) = self.confirms.next().now_or_never()
+        {
+            size = confirmation.err().as_ref().and_then(too_large);
+        }
+        let Some(size) = size else { return };
+        for batch in self.in_flight.drain(..) {
+            let outcomes = batch.outcomes.into_iter().zip(batch.sizes).map(|(outcome, of)| {
+                if of == size { Outcome::TooLarge } else { outcome.unwrap_or(Outcome::Lost) }
+            });
+            // Whoever asked may have gone.
+            batch.reply.send(outcomes.collect()).ok();
+        }
     }
 
     /// Answers for every batch that is confirmed with all batches before it.
@@ -301,4 +328,12 @@ impl Task {
             batch.reply.send(outcomes.collect()).ok();
         }
     }
+}
+
+/// RabbitMQ's words for a body that is too long: "message size 3000000 is larger than …".
+fn too_large(error: &lapin::Error) -> Option<usize> {
+    let lapin::ErrorKind::ProtocolError(error) = error.kind() else { return None };
+    let (_, rest) = error.get_message().as_str().split_once("message size ")?;
+    let (size, rest) = rest.split_once(' ')?;
+    rest.starts_with("is larger than").then(|| size.parse().ok())?
 }

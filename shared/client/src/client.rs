@@ -218,16 +218,33 @@ impl Submitted {
         }
     }
 
-    /// Waits for the receipt, for as long as it takes.
+    /// Waits for the receipt, for as long as it takes; also while it is refused for a reason that
+    /// may pass ([`Self::answered`] does not).
     ///
     /// # Errors
-    /// [`Error::Answered`] if it was refused; [`Error::Refused`] if RabbitMQ refuses the client;
-    /// [`Error::TooOld`] if it waited for longer than it may be sent.
+    /// [`Error::Answered`] if it was refused for good; [`Error::Refused`] if RabbitMQ refuses the
+    /// client; [`Error::TooOld`] if it waited for longer than it may be sent.
     pub async fn accepted(&self) -> Result<Answer, Error> {
+        let settled = |p: &Progress| {
+            !matches!(p, Progress::Journaled | Progress::Confirmed | Progress::Delayed(_))
+        };
+        self.settled(self.wait(settled).await?)
+    }
+
+    /// Waits for the receipt or for any refusal, even one that may pass (`retryable`), for as long
+    /// as it takes. After such a one the submission is still sent, again and again.
+    ///
+    /// # Errors
+    /// As [`Self::accepted`].
+    pub async fn answered(&self) -> Result<Answer, Error> {
         let settled = |p: &Progress| !matches!(p, Progress::Journaled | Progress::Confirmed);
-        match self.wait(settled).await? {
+        self.settled(self.wait(settled).await?)
+    }
+
+    fn settled(&self, progress: Progress) -> Result<Answer, Error> {
+        match progress {
             Progress::Accepted(receipt) => Ok(*receipt),
-            Progress::Refused(answer) => Err(Error::Answered(answer)),
+            Progress::Refused(answer) | Progress::Delayed(answer) => Err(Error::Answered(answer)),
             Progress::TooOld => Err(self.too_old()),
             Progress::Journaled | Progress::Confirmed => Err(Error::Closed),
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use broker::Delivery;
-use protocol::{Answer, AnswerWord, Kind};
+use protocol::{Answer, AnswerWord, Code, Kind, Refusal};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::journal::{Journal, Mark, Standing};
@@ -14,6 +14,8 @@ use crate::journal::{Journal, Mark, Standing};
 pub(crate) enum Progress {
     Journaled,
     Confirmed,
+    /// Refused for a reason that may pass: it is sent again.
+    Delayed(Box<Answer>),
     Accepted(Box<Answer>),
     Refused(Box<Answer>),
     /// It waited for longer than it may be sent.
@@ -78,7 +80,14 @@ impl Inbox {
     /// The broker has confirmed a submission.
     pub(crate) fn confirmed(&self, job_id: &str) {
         if let Some(progress) = lock(&self.submissions).get(job_id) {
-            progress.send_replace(Progress::Confirmed);
+            // Of a second sending: what the first was told stands.
+            progress.send_if_modified(|progress| {
+                let is_first = matches!(progress, Progress::Journaled);
+                if is_first {
+                    *progress = Progress::Confirmed;
+                }
+                is_first
+            });
         }
         self.journal.mark(Mark {
             job_id: job_id.to_owned(),
@@ -95,6 +104,14 @@ impl Inbox {
             tracing::warn!(job_id, "not sent: older than horizon_ms");
             waiting.send_replace(Progress::TooOld);
         }
+    }
+
+    /// The broker itself refuses a submission, whoever asks: no server will ever see it.
+    pub(crate) fn too_large(&self, job_id: &str) {
+        let message = "the body is longer than RabbitMQ takes (max_message_size)";
+        let refusal = Refusal::new(Code::PayloadTooLarge, message);
+        let job_id = Some(job_id.to_owned());
+        self.settle(Answer { job_id, ..Answer::refused(&refusal) }, Progress::Refused);
     }
 
     /// Routes a message. What cannot be read is somebody else's, and said.
@@ -124,6 +141,7 @@ impl Inbox {
         }
         match Kind::of(properties) {
             Some(Kind::Receipt) => self.settle(answer, Progress::Accepted),
+            Some(Kind::Refusal) if answer.retryable == Some(true) => self.delayed(answer),
             Some(Kind::Refusal) => self.settle(answer, Progress::Refused),
             Some(Kind::Event) => {
                 self.note(&answer);
@@ -132,6 +150,19 @@ impl Inbox {
             }
             Some(Kind::Status) | None => {}
         }
+    }
+
+    /// It stays open, and is sent again when it has waited as long as for a receipt.
+    fn delayed(&self, answer: Answer) {
+        let Some(job_id) = &answer.job_id else { return };
+        let submissions = lock(&self.submissions);
+        let Some(waiting) = submissions.get(job_id) else { return };
+        let is_first = !matches!(*waiting.borrow(), Progress::Delayed(_));
+        if is_first {
+            let code = answer.code.as_deref().unwrap_or_default();
+            tracing::warn!(job_id, code, "refused for now: it is sent again");
+        }
+        waiting.send_replace(Progress::Delayed(Box::new(answer)));
     }
 
     fn settle(&self, answer: Answer, progress: fn(Box<Answer>) -> Progress) {
@@ -149,6 +180,8 @@ impl Inbox {
         }
         let Some(job_id) = answer.job_id.clone() else { return };
         let standing = match answer.answer {
+            // Its record is retired; it was done, and how is known still.
+            AnswerWord::Forgotten if answer.outcome.is_some() => Standing::Done,
             AnswerWord::Found if answer.done == Some(true) => Standing::Done,
             AnswerWord::Found => Standing::Accepted,
             AnswerWord::Refused | AnswerWord::Voided | AnswerWord::Forgotten => {
@@ -164,7 +197,9 @@ impl Inbox {
             job_id,
             standing,
             ticket: answer.ticket.clone(),
-            outcome: answer.state.clone().or_else(|| answer.code.clone()),
+            outcome: [&answer.state, &answer.outcome, &answer.code]
+                .into_iter()
+                .find_map(Clone::clone),
         });
     }
 
@@ -172,6 +207,7 @@ impl Inbox {
     pub(crate) fn learnt(&self, answer: &Answer) {
         match answer.answer {
             AnswerWord::Found => self.settle(answer.clone(), Progress::Accepted),
+            AnswerWord::Refused if answer.retryable == Some(true) => {}
             AnswerWord::Refused | AnswerWord::Voided | AnswerWord::Forgotten => {
                 self.settle(answer.clone(), Progress::Refused);
             }

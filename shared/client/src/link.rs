@@ -255,6 +255,7 @@ impl Link {
                 match (id, outcome) {
                     (Some(id), Outcome::Confirmed) => inbox.confirmed(&id),
                     (_, Outcome::Confirmed) => {}
+                    (Some(id), Outcome::TooLarge) => inbox.too_large(&id),
                     (id, outcome) => tracing::debug!(?id, ?outcome, "not confirmed"),
                 }
             }

@@ -18,9 +18,10 @@ pub struct Recovered {
     pub answer: Answer,
     /// The submission, where it was sent again.
     pub sent_again: Option<Submitted>,
-    /// The server does not know it, and it is older than one id is one job (`horizon_ms`): it may
-    /// have run and been forgotten, so it is not sent again. It stays open. Whoever wants it done
-    /// submits it under a new id; [`Client::cancel`] closes this one.
+    /// The server does not know it (or refused it for a reason that may pass), and it is older
+    /// than one id is one job (`horizon_ms`): it may have run and been forgotten, so it is not
+    /// sent again. It stays open. Whoever wants it done submits it under a new id;
+    /// [`Client::cancel`] closes this one.
     pub too_old: bool,
 }
 
@@ -61,7 +62,9 @@ impl Client {
     async fn settle(&self, entry: JournalEntry, answer: &Answer) -> Result<Recovered, Error> {
         self.inner.inbox.learnt(answer);
         let answer = answer.clone();
-        let is_lost = answer.answer == AnswerWord::Unknown;
+        // Refused for a reason that may have passed: nothing is recorded of it but that.
+        let is_delayed = answer.answer == AnswerWord::Refused && answer.retryable == Some(true);
+        let is_lost = answer.answer == AnswerWord::Unknown || is_delayed;
         let too_old = is_lost && self.inner.journal.horizon().is_passed(entry.journaled_at_ms);
         let sent_again = if is_lost && !too_old { self.send_again(&entry).await? } else { None };
         Ok(Recovered { entry, answer, sent_again, too_old })

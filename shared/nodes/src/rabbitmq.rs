@@ -24,6 +24,8 @@ struct Ports {
 /// Debian's wrapper changes the user and expects the system's directories: it is passed by.
 const SERVERS: &[&str] = &["/usr/lib/rabbitmq/bin/rabbitmq-server"];
 const CONTROLS: &[&str] = &["/usr/lib/rabbitmq/bin/rabbitmqctl"];
+/// As `deploy/rabbitmq/rabbitmq.conf` has it.
+const MESSAGE_BYTES_MAX: u32 = 2 * 1024 * 1024;
 const STARTS_WITHIN: Duration = Duration::from_secs(90);
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -174,7 +176,8 @@ fn prepare(
     }
     let definitions_path = directory.join("definitions.json");
     let mut config = format!(
-        "listeners.tcp.default = 127.0.0.1:{}\nload_definitions = {}\nlog.file.level = warning\n",
+        "listeners.tcp.default = 127.0.0.1:{}\nload_definitions = {}\nlog.file.level = warning\n\
+         max_message_size = {MESSAGE_BYTES_MAX}\n",
         ports.amqp,
         definitions_path.display()
     );

@@ -74,6 +74,11 @@ impl Redis {
         self.child.wait().ok();
     }
 
+    /// Ends it in an orderly way, to be started again.
+    pub fn stop_and_wait(&mut self) {
+        self.end();
+    }
+
     /// Starts it again, with the data that it had.
     ///
     /// # Errors

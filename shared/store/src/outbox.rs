@@ -170,6 +170,7 @@ impl Store {
             .arg(u8::from(entry.field("kind") == "event"))
             .arg(entry.fields.get("revision").map_or("0", String::as_str))
             .arg(reason)
+            .arg(entry.field("to"))
             .add_to(&mut pipeline);
         }
         self.run(&pipeline).await.map(drop)

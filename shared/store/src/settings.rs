@@ -42,8 +42,9 @@ impl Settings {
             let form = "redis://user:password@host:port/database";
             return Err(format!("redis.url: not a Redis URL ({form})"));
         }
-        if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
-            return Err("redis.prefix: allowed is any text without { and }".to_owned());
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if self.prefix.is_empty() || !self.prefix.chars().all(is_plain) {
+            return Err("redis.prefix: allowed are letters, digits, _ . and -".to_owned());
         }
         if !self.slots.is_power_of_two() || self.slots > SLOTS_MAX {
             return Err(format!(

@@ -19,6 +19,8 @@ pub enum Subscribed {
     Stored(UnixMillis, Box<Record>),
     /// Changes are named, and no queue, neither here nor at the submission.
     Nowhere,
+    /// Too much waits to be delivered to this client for anything to be pushed again.
+    Busy,
     /// No job is recorded.
     NoJob,
 }
@@ -62,6 +64,7 @@ impl Store {
                 Ok(Subscribed::Stored(UnixMillis(reply.parse(1)?), Box::new(record)))
             }
             "nowhere" => Ok(Subscribed::Nowhere),
+            "busy" => Ok(Subscribed::Busy),
             _ => Ok(Subscribed::NoJob),
         }
     }

@@ -181,7 +181,8 @@ class Journal:
             self._run("UPDATE counterfoil SET standing=?, state=? WHERE standing!='done'"
                       " AND (client, job_id)=(?, ?)",
                       "done" if said["answer"] == "forgotten" else "refused",
-                      said.get("code") or said["answer"], self.client, said["job_id"])
+                      said.get("outcome") or said.get("code") or said["answer"], self.client,
+                      said["job_id"])
 
     def close(self) -> None:
         """Closes the file."""
@@ -279,7 +280,8 @@ class Client:
                     pause = max(pause, said.get("retry_after_ms", 1000) / 1000)
                     continue
                 entry, done = left.pop(said["job_id"]), "nothing"
-                if said["answer"] == "unknown":
+                # Refused for a reason that may have passed is not settled either.
+                if said["answer"] == "unknown" or said.get("retryable"):
                     done = "too old" if self.journal.is_too_old(entry) else "sent again"
                     if done == "sent again":
                         self._due[said["job_id"]] = (0.0, self.resend_after)
@@ -449,8 +451,9 @@ def show(kind: str, said: Answer) -> None:
 
 def exit_of(said: Answer) -> int:
     """The exit status that an answer means."""
-    if said["answer"] == "found":
-        return 3 if said["state"] in ("failed", "cancelled", "expired") else 0
+    state = said["state"] if said["answer"] == "found" else said.get("outcome")
+    if state:
+        return 3 if state in ("failed", "cancelled", "expired") else 0
     return {"unknown": 4, "unavailable": 5, "pending": 5}.get(said["answer"], 3)
 
 

@@ -48,13 +48,16 @@ impl std::fmt::Debug for World {
     }
 }
 
+/// The user of Redis who may do everything: not one of the shipped ones.
+const LOOKING: &str = "looking";
+
 /// The nodes of this process's run. The lock is held until the process ends.
 fn shared_nodes() -> anyhow::Result<&'static Nodes> {
     static NODES: OnceLock<Result<(Nodes, File), String>> = OnceLock::new();
     let started = NODES.get_or_init(|| {
-        // Whoever looks into the store from outside does so as the default user.
+        // Whoever looks into the store from outside has a user for it.
         let acl = store::acl::render("t*", Some(PASSWORD));
-        let acl = acl.replace("user default off", "user default on nopass ~* &* +@all");
+        let acl = format!("{acl}user {LOOKING} on >{PASSWORD} ~* &* +@all\n");
         acquire(&workspace().join("target/nodes"), &acl).map_err(|error| format!("{error:#}"))
     });
     match started {
@@ -183,7 +186,7 @@ impl World {
 
     /// Where the store is looked into from outside, with every right.
     pub fn redis_url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.nodes.redis_port)
+        redis_url(self.nodes, LOOKING)
     }
 
     /// A worker without handlers.

@@ -4,6 +4,7 @@
 mod clients;
 mod deployment;
 mod program;
+mod redis;
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ enum Runner {
     Clients,
     /// `deployment`: the sessions under the heading "Deployment".
     Deployment,
-    /// `documents::redis_cli_alone_finds_a_job_by_id_and_by_ticket`.
+    /// `redis`: what needs no program of ours.
     Redis,
     /// `.ci/run`.
     Ci,
@@ -40,7 +41,6 @@ const NOT_RUN: &[(&str, &str)] = &[
 
 /// Programs that a command can begin with.
 const PROGRAMS: &[&str] = &[
-    "ACL",
     "apt-get",
     "cargo",
     "counterfoil",
@@ -117,8 +117,7 @@ fn runner(command: &str, documents: &[String]) -> Option<Runner> {
         "counterfoil" => Some(Runner::Program),
         "cargo" if command.starts_with("cargo run -p counterfoil -- ") => Some(Runner::Program),
         "cargo" | "make" | "npm" | "deploy/dev/install.sh" => Some(Runner::Ci),
-        "redis-cli" if is_in("docs/REDIS.md") => Some(Runner::Redis),
-        "ACL" => Some(Runner::Redis),
+        "redis-cli" => Some(Runner::Redis),
         "python3" | "node" | "go" => Some(Runner::Clients),
         _ => None,
     }

@@ -78,14 +78,22 @@ async fn every_command_of_the_program_runs_as_printed() -> anyhow::Result<()> {
     Ok(server.stop().await?)
 }
 
-/// `dev` says what to type next; what it says works.
+/// `dev` says what to type next; what it says works. With `--data` it goes on where it was.
 #[tokio::test]
 async fn dev_starts_everything_and_what_it_says_to_type_works() -> anyhow::Result<()> {
     let world = World::new().await?;
-    let (dev, mut said) = Process::start("counterfoil", &["dev"], &[], &world.directory)?;
+    type_what_dev_says(&world, &["dev"], &["submit", "status"]).await?;
+    let data = world.directory.join("data").display().to_string();
+    let dev = ["dev", "--data", data.as_str()];
+    type_what_dev_says(&world, &dev, &["submit", "status"]).await?;
+    type_what_dev_says(&world, &dev, &["status"]).await
+}
+
+async fn type_what_dev_says(world: &World, dev: &[&str], commands: &[&str]) -> anyhow::Result<()> {
+    let (dev, mut said) = Process::start("counterfoil", dev, &[], &world.directory)?;
     let mut script = "set -eu\n".to_owned();
     script.push_str(&said.until("export ").await?);
-    for command in ["submit", "status"] {
+    for command in commands {
         script.push('\n');
         script.push_str(&said.until(command).await?);
     }

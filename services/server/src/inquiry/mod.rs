@@ -188,7 +188,9 @@ impl Inquiry {
                     held.extend(untold);
                 }
                 // Unacknowledged, the requests come again.
-                Outcome::Returned | Outcome::Lost => return Err(broker::Error::Gone.into()),
+                Outcome::Returned | Outcome::Lost | Outcome::TooLarge => {
+                    return Err(broker::Error::Gone.into());
+                }
             }
         }
         Ok(held)

@@ -192,6 +192,11 @@ impl Request {
                 format!("{} bytes; the limit is {REQUEST_BYTES_MAX}", body.len()),
             ));
         }
+        // A list of values would be taken for the fields in their order.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            let message = "the body is no such JSON: it must be an object";
+            return Err(Refusal::new(Code::BadRequest, message));
+        }
         let what = match verb {
             Verb::List => What::List(List::read(body)?),
             Verb::Report => What::Report(Report::read(body)?),

@@ -37,6 +37,7 @@ fn a_request_names_jobs_by_either_identifier_or_both() {
 #[test]
 fn what_cannot_be_understood_is_refused_with_its_code() {
     assert_eq!(code("status", ""), Code::BadRequest);
+    assert_eq!(code("list", "[]"), Code::BadRequest);
     assert_eq!(code("status", "{}"), Code::BadRequest);
     assert_eq!(code("status", "[1]"), Code::BadRequest);
     assert_eq!(code("status", r#"{"jobs":[]}"#), Code::BadRequest);

@@ -1,5 +1,5 @@
 -- Replaces what is recorded of a finished job by its tombstone, which keeps its identifiers, digest
--- and outcome, and the ledger of events that are not all delivered.
+-- and outcome, and the ledger of its events.
 -- KEYS  1 the job   2 its timeline   3 its ticket   4 the client's jobs
 --       5 when records are retired
 --       6… the sets of final states, and the sets of its tags
@@ -30,8 +30,8 @@ local fields = { 'record', 'retired', 'job_id', ARGV[2], 'outcome', seen[2], 're
   'expires_at', ends }
 local kept = { client = seen[4], ticket = seen[5], type = seen[6], digest = seen[7],
   accepted_at = seen[8], finished_at = seen[9], epoch = seen[10], revision = seen[11] }
--- An event that is still to be delivered, or never will be, has its ledger here from now on.
-if (seen[12] or '') ~= '' and (seen[16] or seen[15] ~= seen[11]) then
+-- Events that are still to be delivered have their ledger here from now on.
+if (seen[12] or '') ~= '' then
   kept.notify, kept.notify_to, kept.reply_to = seen[12], seen[13], seen[14]
   kept.delivered_revision, kept.undeliverable = seen[15], seen[16]
   kept.undeliverable_from, kept.undeliverable_reason = seen[17], seen[18]

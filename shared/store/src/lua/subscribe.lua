@@ -6,7 +6,7 @@
 --       5 '1' to push again what was not delivered   6 final states, joined by commas
 --       7 events that are no arrival in a state: event=word, joined by commas   8 outbox bound
 --       9… the fields to return
--- Returns  changed at field… | nowhere | the kind of record that stands there | none
+-- Returns  changed at field… | nowhere | busy | the kind of record that stands there | none
 -- Atomic because a change between storing and reading would be neither pushed nor returned.
 -- Not a change: the revision stays.
 -- Bounded by the length of the timeline.
@@ -20,6 +20,11 @@ if ARGV[1] == '1' then words = ARGV[2] end
 if ARGV[3] ~= '' then to = ARGV[3] end
 if to == '' then to = ARGV[4] end
 if words ~= '' and to == '' then return { 'nowhere' } end
+-- A final state is pushed however much waits, so what is asked for again must be bounded here.
+if ARGV[5] == '1'
+  and tonumber(redis.call('HGET', KEYS[4], seen[5]) or 0) >= tonumber(ARGV[8]) then
+  return { 'busy' }
+end
 if words == '' then
   redis.call('HDEL', KEYS[1], 'notify')
 else
