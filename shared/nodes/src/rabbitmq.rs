@@ -77,6 +77,17 @@ impl RabbitMq {
         self.child.wait().ok();
     }
 
+    /// Ends it in an orderly way, to be started again.
+    pub fn stop_and_wait(&mut self) {
+        if let Some(pid) = node_pid(&self.directory) {
+            terminate(pid);
+        }
+        let child = &mut self.child;
+        if !wait_until(STOPS_WITHIN, || !matches!(child.try_wait(), Ok(None))) {
+            self.kill();
+        }
+    }
+
     /// Starts it again, with the data that it had.
     ///
     /// # Errors

@@ -141,6 +141,11 @@ impl Fleet {
         Ok(())
     }
 
+    /// Where everything is written.
+    pub fn directory(&self) -> &Path {
+        &self.recipe.directory
+    }
+
     /// The processes of a role that run now.
     pub fn pids(&self, role: Role) -> Vec<u32> {
         let places = self.lock();

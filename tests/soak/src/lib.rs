@@ -4,9 +4,13 @@
 //! In reading order: [`history`], what each process saw; the processes themselves ([`load`], a
 //! client, and [`handlers`], a worker); [`proxy`], a link that fails on demand.
 
+pub mod campaign;
+pub mod checker;
+pub mod faults;
 pub mod fleet;
 pub mod handlers;
 pub mod history;
 pub mod load;
 pub mod proxy;
+pub mod report;
 pub mod world;

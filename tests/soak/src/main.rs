@@ -1,9 +1,11 @@
 //! The campaign's program: `run` makes it, `client` and `worker` are what it starts.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use serde::Deserialize;
+use soak::campaign::{Campaign, program};
 use soak::handlers;
 use soak::history::Log;
 use soak::load::{self, Load};
@@ -18,6 +20,21 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a campaign
+    Run {
+        /// For how long faults are made, in seconds
+        #[arg(long, env = "SOAK_SECONDS", default_value_t = 900)]
+        seconds: u64,
+        /// Jobs in all
+        #[arg(long, env = "SOAK_JOBS", default_value_t = 50_000)]
+        jobs: u64,
+        /// What decides the order of the faults
+        #[arg(long, env = "SOAK_SEED")]
+        seed: Option<u64>,
+        /// Where everything is written
+        #[arg(long, default_value = "target/soak")]
+        directory: PathBuf,
+    },
     /// A client of the campaign
     Client {
         /// Where it writes down what it sees
@@ -44,21 +61,40 @@ struct Settings {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<std::process::ExitCode> {
     let arguments = Arguments::parse();
     let Settings { log } = settings::load(None)?;
     telemetry::start(&log)?;
     match arguments.command {
         Command::Client { history, jobs, rate } => {
             let settings = settings::load(None)?;
-            load::run(Load { history, jobs, rate }, settings, until_told()?).await
+            load::run(Load { history, jobs, rate }, settings, until_told()?).await?;
         }
         Command::Worker { history } => {
             let worker = handlers::worker(settings::load(None)?, Log::open(&history)?)?;
-            Ok(worker.run_until_signal().await?)
+            worker.run_until_signal().await?;
+        }
+        Command::Run { seconds, jobs, seed, directory } => {
+            let campaign = Campaign {
+                directory: std::path::absolute(directory)?,
+                counterfoil: program(std::env::current_exe()?.with_file_name("counterfoil"))?,
+                time: Duration::from_secs(seconds),
+                jobs,
+                share: seconds as f64 / FULL_SECONDS,
+                seed: seed.unwrap_or_else(|| fastrand::u64(..)),
+                environment: Vec::new(),
+            };
+            println!("seed {}", campaign.seed);
+            let report = soak::campaign::run(&campaign).await?;
+            println!("{}", serde_json::to_string_pretty(&report)?);
+            return Ok(if report.is_clean() { 0 } else { 1 }.into());
         }
     }
+    Ok(std::process::ExitCode::SUCCESS)
 }
+
+/// A full campaign: what the numbers of faults are for.
+const FULL_SECONDS: f64 = 900.0;
 
 /// Ends with SIGTERM.
 fn until_told() -> anyhow::Result<CancellationToken> {

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use broker::definitions::{Definitions, User};
@@ -61,7 +62,7 @@ pub struct World {
     /// The store.
     pub redis: Redis,
     redis_port: u16,
-    links: Vec<(Link, Proxy)>,
+    links: Vec<(Link, Arc<Proxy>)>,
 }
 
 impl World {
@@ -100,7 +101,7 @@ impl World {
         for link in Link::ALL {
             let port = if link.language() == Language::Amqp { amqp_port } else { redis_port };
             let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            links.push((link, Proxy::start(link.language(), upstream).await?));
+            links.push((link, Arc::new(Proxy::start(link.language(), upstream).await?)));
         }
         Ok(Self { directory: directory.to_owned(), rabbitmq, redis, redis_port, links })
     }
@@ -111,6 +112,11 @@ impl World {
     /// Never: there is one of each.
     pub fn link(&self, link: Link) -> &Proxy {
         self.links.iter().find(|(known, _)| *known == link).map(|(_, proxy)| proxy).unwrap()
+    }
+
+    /// All of the links.
+    pub fn links(&self) -> Vec<(Link, Arc<Proxy>)> {
+        self.links.clone()
     }
 
     /// Where a user of a role reaches RabbitMQ.

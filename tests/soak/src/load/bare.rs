@@ -7,8 +7,8 @@ use std::time::Duration;
 use broker::{Connection, Outcome, Publication, topology};
 use protocol::{HeaderValue, Properties, headers};
 
-use super::{Shared, events_queue, task};
-use crate::handlers::TYPE;
+use super::{POISON_ATTEMPTS, Shared, events_queue, task};
+use crate::handlers::{TYPE, Task};
 use crate::history::Seen;
 
 /// One in so many jobs of a client comes this way.
@@ -57,6 +57,8 @@ async fn publish(shared: &Shared, rate: f64, number: &mut u64) -> anyhow::Result
 
 fn message(shared: &Shared, id: &str) -> Publication {
     let user = shared.client.name();
+    let task = task();
+    let attempts = if task == Task::Poison { POISON_ATTEMPTS } else { "1000" };
     let mut properties = Properties {
         persistent: true,
         content_type: Some("application/json".to_owned()),
@@ -66,11 +68,12 @@ fn message(shared: &Shared, id: &str) -> Publication {
         ..Properties::default()
     };
     properties.headers.push(headers::NOTIFY, HeaderValue::Text("terminal".to_owned()));
+    properties.headers.push(headers::MAX_ATTEMPTS, HeaderValue::Text(attempts.to_owned()));
     Publication {
         exchange: topology::SUBMIT,
         routing_key: TYPE.to_owned(),
         mandatory: true,
         properties,
-        body: serde_json::to_vec(&task()).unwrap_or_default(),
+        body: serde_json::to_vec(&task).unwrap_or_default(),
     }
 }

@@ -4,6 +4,7 @@
 mod bare;
 mod events;
 mod questions;
+mod settle;
 mod submissions;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::handlers::Task;
 use crate::history::{Log, Seen, read};
+pub use settle::settle;
 
 /// What a client of the campaign is to do.
 #[derive(Debug, Clone)]
@@ -45,6 +47,8 @@ struct Known {
     tickets: Vec<String>,
 }
 
+/// Attempts of a job that kills its worker.
+const POISON_ATTEMPTS: &str = "2";
 /// As many as are worth asking for.
 const KNOWN_MAX: usize = 2000;
 
@@ -65,15 +69,7 @@ pub async fn run(
     let before = if load.history.exists() { read(&load.history)? } else { Vec::new() };
     let is_job = |seen: &Seen| matches!(seen, Seen::Journaled { .. } | Seen::Confirmed { .. });
     let done = before.iter().filter(|entry| is_job(&entry.seen)).count() as u64;
-    let amqp = settings.amqp.clone();
-    let shared = Arc::new(Shared {
-        client: Client::open(settings)?,
-        amqp,
-        log: Log::open(&load.history)?,
-        stop: stop.clone(),
-        prefix: format!("{:x}", crate::history::now()),
-        known: Mutex::default(),
-    });
+    let shared = share(&load, settings, stop.clone())?;
     let tasks = [
         tokio::spawn(submissions::recover(Arc::clone(&shared))),
         tokio::spawn(submissions::submit(
@@ -92,6 +88,22 @@ pub async fn run(
     }
     shared.client.close().await;
     Ok(())
+}
+
+fn share(
+    load: &Load,
+    settings: client::Settings,
+    stop: CancellationToken,
+) -> anyhow::Result<Arc<Shared>> {
+    let amqp = settings.amqp.clone();
+    Ok(Arc::new(Shared {
+        client: Client::open(settings)?,
+        amqp,
+        log: Log::open(&load.history)?,
+        stop,
+        prefix: format!("{:x}", crate::history::now()),
+        known: Mutex::default(),
+    }))
 }
 
 impl Shared {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use client::{Error, Submission, Submitted};
 
-use super::{Shared, events_queue, task};
-use crate::handlers::TYPE;
+use super::{POISON_ATTEMPTS, Shared, events_queue, task};
+use crate::handlers::{TYPE, Task};
 use crate::history::Seen;
 
 /// The most jobs in one call.
@@ -69,12 +69,16 @@ pub(super) async fn submit(shared: Arc<Shared>, jobs: u64, rate: f64) {
 }
 
 fn submission(shared: &Shared, number: u64) -> Submission {
-    let mut body = serde_json::to_vec(&task()).unwrap_or_default();
+    let task = task();
+    let mut body = serde_json::to_vec(&task).unwrap_or_default();
     if fastrand::u32(..500) == 0 {
         body.resize(OVERSIZED, b' ');
     }
     let notify = if fastrand::u32(..5) == 0 { "*" } else { "terminal" };
+    // What kills its worker need not do so for ever.
+    let attempts = if task == Task::Poison { POISON_ATTEMPTS } else { "1000" };
     Submission::new(TYPE, body)
+        .header("job-max-attempts", attempts)
         .job_id(format!("j-{}-{number}", shared.prefix))
         .notify(notify)
         .notify_to(events_queue(shared.client.name()))

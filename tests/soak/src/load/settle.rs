@@ -1,0 +1,43 @@
+//! After the faults: a client that submits nothing more asks about everything that is open, until
+//! nothing is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::Standing;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Load, events, share, submissions};
+
+/// The pause between two looks at what is open.
+const PAUSE: Duration = Duration::from_millis(1000);
+
+/// Recovers until nothing of the journal is open, and listens until it is told to stop. What is
+/// open still, when the time is up.
+///
+/// # Errors
+/// The journal or the history cannot be opened.
+pub async fn settle(
+    load: &Load,
+    settings: client::Settings,
+    within: Duration,
+    stop: CancellationToken,
+) -> anyhow::Result<usize> {
+    let shared = share(load, settings, stop.clone())?;
+    let listening = tokio::spawn(events::listen(Arc::clone(&shared)));
+    let until = tokio::time::Instant::now() + within;
+    let mut open = usize::MAX;
+    while open > 0 && tokio::time::Instant::now() < until && !shared.is_over() {
+        submissions::recover(Arc::clone(&shared)).await;
+        shared.client.journal().flush().await;
+        open = shared.client.journal().entries(Standing::OPEN)?.len();
+        if open > 0 {
+            shared.pause(PAUSE).await;
+        }
+    }
+    stop.cancelled().await;
+    listening.await?;
+    shared.client.close().await;
+    Ok(open)
+}
