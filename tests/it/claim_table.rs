@@ -125,6 +125,29 @@ async fn a_redelivery_after_the_owner_died_starts_the_next_attempt_alone_until_n
     Ok(())
 }
 
+/// One attempt without an outcome may have been a neighbour's doing. When each of them ran alone,
+/// the long jobs of a worker that was killed were made up for one after another, and nothing else
+/// ran meanwhile.
+#[tokio::test]
+async fn only_a_second_attempt_in_a_row_without_an_outcome_makes_the_next_run_alone()
+-> anyhow::Result<()> {
+    let world = World::new().await?;
+    let store = queued(&world).await?;
+    let of = |nonce: &str, redelivered, idle| Claim {
+        idle,
+        attempts_max: 5,
+        ..claim("a", nonce, redelivered, 0)
+    };
+    for (nonce, redelivered) in [("1", false), ("2", true)] {
+        let started = one(&store, of(nonce, redelivered, false)).await?;
+        assert!(matches!(started, Claimed::Start { alone: false, .. }), "{started:?}");
+    }
+    assert_eq!(one(&store, of("3", true, false)).await?, Claimed::Wait);
+    let third = one(&store, of("4", true, true)).await?;
+    assert!(matches!(third, Claimed::Start { attempt: 3, alone: true, .. }), "{third:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_message_without_a_record_or_of_a_finished_job_starts_nothing() -> anyhow::Result<()> {
     let world = World::new().await?;

@@ -14,6 +14,7 @@ use faults::{Point, crash_point};
 use job::{Event, QueueName, State};
 use protocol::{UnixMillis, WorkMessage};
 use store::change::{Change, Changed, Right, Timer, Unless};
+use store::claim::runs_alone;
 use store::record::number;
 use store::{JobName, Record};
 use tokio::time::Instant;
@@ -193,7 +194,7 @@ fn step(links: &Links, name: &JobName, record: &Record, now: UnixMillis) -> Opti
 }
 
 /// A detached run whose lease has ended: cancelled if that was asked, failed if no attempt is left,
-/// else dispatched again, to run alone.
+/// else dispatched again.
 fn lost(record: &Record, on: impl Fn(Event) -> Change, queue: QueueName) -> Change {
     let attempt: u32 = number(&record.attempt).unwrap_or_default();
     let allowed: u32 = number(&record.attempts_allowed).unwrap_or(1);
@@ -209,8 +210,11 @@ fn lost(record: &Record, on: impl Fn(Event) -> Change, queue: QueueName) -> Chan
         return Change { right, unless, delete: OF_THE_RUN, detail, ..on(Event::Failed) }
             .with("error", error);
     }
-    let lost = Change { right, unless, delete: OF_THE_RUN, detail, ..on(Event::Lost) };
-    taken(lost, queue).with("alone", "1")
+    let times = number(&record.lost).unwrap_or(0u32) + 1;
+    let lost = Change { right, unless, delete: OF_THE_RUN, detail, ..on(Event::Lost) }
+        .with("lost", times.to_string());
+    let lost = taken(lost, queue);
+    if runs_alone(times, attempt, allowed) { lost.with("alone", "1") } else { lost }
 }
 
 /// A change that dispatches: a new number, and a timer in case the broker does not confirm it.

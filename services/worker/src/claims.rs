@@ -2,8 +2,9 @@
 //! all deliveries that are there.
 //!
 //! # Who may run beside whom
-//! A job whose last attempt ended without an outcome runs alone in its worker, so that if it kills
-//! the process again no neighbour is charged for it. Ordinary batches hold a share of a gate; a job
+//! A job whose last two attempts ended without an outcome runs alone in its worker, and so does the
+//! last attempt after such an end: if it kills the process again no neighbour is charged for it, and
+//! if it is innocent no neighbour takes its last chance. Ordinary batches hold a share of a gate; a job
 //! that must be alone waits for the whole of it.
 
 use std::sync::Arc;
@@ -204,7 +205,7 @@ async fn act(
 fn ended(candidate: &Candidate, fence: String, event: Event) -> Change {
     Change {
         right: Right::Fence(fence),
-        delete: &["owner", "lease_until", "detached", "alone", "cancel_requested"],
+        delete: &["owner", "lease_until", "detached", "alone", "lost", "cancel_requested"],
         ..Change::new(name(&candidate.message), candidate.message.job_type.clone(), event)
     }
 }

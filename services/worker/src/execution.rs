@@ -43,13 +43,21 @@ enum End {
 
 /// Fields that mean something only while a job runs.
 const OF_THE_RUN: &[&str] =
-    &["owner", "lease_until", "detached", "alone", "cancel_requested", "report_hash"];
+    &["owner", "lease_until", "detached", "alone", "lost", "cancel_requested", "report_hash"];
 /// The same, and the payload of a detached run.
-const OF_THE_RUN_AND_PAYLOAD: &[&str] =
-    &["owner", "lease_until", "detached", "alone", "cancel_requested", "report_hash", "payload"];
+const OF_THE_RUN_AND_PAYLOAD: &[&str] = &[
+    "owner",
+    "lease_until",
+    "detached",
+    "alone",
+    "lost",
+    "cancel_requested",
+    "report_hash",
+    "payload",
+];
 
 /// A cancellation that was asked for stays to be seen: the handler has decided otherwise.
-const HANDED_OVER: &[&str] = &["owner", "lease_until", "detached", "alone"];
+const HANDED_OVER: &[&str] = &["owner", "lease_until", "detached", "alone", "lost"];
 
 /// Runs a claimed job to its end.
 pub(crate) async fn execute(

@@ -99,6 +99,17 @@ pub struct Lease {
     pub detach: Option<Vec<u8>>,
 }
 
+/// So many attempts in a row that ended without an outcome make a job suspect: the next one runs
+/// alone in its worker. One such end may have been a neighbour's doing; if each of them ran alone,
+/// a worker with many long jobs would be made up for one job after another.
+pub const LOST_BEFORE_ALONE: u32 = 2;
+
+/// Whether the next attempt runs alone, after so many in a row without an outcome: also the last
+/// attempt does, so that no neighbour takes it away.
+pub fn runs_alone(lost: u32, attempt: u32, allowed: u32) -> bool {
+    lost >= LOST_BEFORE_ALONE || attempt + 1 >= allowed
+}
+
 impl Store {
     /// Decides what delivered messages mean, and starts what is to be started; the answers are in
     /// the same order.
@@ -137,6 +148,7 @@ impl Store {
             .arg(self.epoch())
             .arg(u8::from(claim.not_here))
             .arg(claim.payload.as_slice())
+            .arg(LOST_BEFORE_ALONE)
     }
 
     /// Renews leases; the answers are in the same order.

@@ -91,6 +91,8 @@ fields! {
     detached,
     /// 1 if the next attempt runs alone in its worker.
     alone,
+    /// Attempts in a row that ended without an outcome.
+    lost,
     /// 1 if a client has asked a running job to stop.
     cancel_requested,
     /// What the processing says it is at.

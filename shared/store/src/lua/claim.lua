@@ -4,14 +4,15 @@
 --       6 lease in ms   7 '1' if nothing else runs in the worker   8 attempts allowed
 --       9 the word of a queued job   10 of a running one   11 event   12 outbox bound
 --       13 epoch   14 '1' if this process surely does not run it
---       15 payload (only where it was redelivered)
+--       15 payload (only where it was redelivered)   16 attempts without an outcome after which
+--       the next one runs alone
 -- Returns  start attempt fence revision alone | drop state | attach fence | detached | wait
 --          | cancel fence | exhausted fence attempt | none
 -- Atomic because two workers may hold a message of the same job.
 -- Bounded by a constant.
 local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'revision', 'fence', 'dispatch',
   'attempt', 'deadline', 'alone', 'owner', 'lease_until', 'detached', 'cancel_requested',
-  'dispatched_at')
+  'dispatched_at', 'lost')
 if not seen[1] then return { 'none' } end
 if seen[1] ~= 'job' then return { 'drop', seen[1] } end
 local state, fence = seen[2], seen[4] or '0-'
@@ -34,9 +35,15 @@ if state == ARGV[10] then
   end
   if seen[12] then return { 'cancel', fence } end
   if attempt >= tonumber(ARGV[8]) then return { 'exhausted', fence, attempt } end
-  if ARGV[7] ~= '1' then return { 'wait' } end
-  redis.call('HSET', KEYS[1], 'alone', 1)
-  seen[8] = '1'
+  -- Ended without an outcome once: it may have been a neighbour, or the machine. Twice, or with one
+  -- attempt left: it is to show what it does, and nobody is to be charged for it.
+  local lost = tonumber(seen[14] or 0) + 1
+  if lost >= tonumber(ARGV[16]) or attempt + 1 >= tonumber(ARGV[8]) then
+    if ARGV[7] ~= '1' then return { 'wait' } end
+    redis.call('HSET', KEYS[1], 'alone', 1)
+    seen[8] = '1'
+  end
+  redis.call('HSET', KEYS[1], 'lost', lost)
   from_set = KEYS[7]
 elseif state == ARGV[9] then
   if seen[5] ~= ARGV[2] then return { 'drop', state } end

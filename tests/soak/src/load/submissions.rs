@@ -7,7 +7,7 @@ use client::{Error, Submission, Submitted};
 
 use super::{POISON_ATTEMPTS, Shared, events_queue, task};
 use crate::handlers::{TYPE, Task};
-use crate::history::Seen;
+use crate::history::{Seen, now};
 
 /// The most jobs in one call.
 const BATCH: u64 = 20;
@@ -17,6 +17,7 @@ const OVERSIZED: usize = 1100 * 1024;
 /// Sends again what an earlier incarnation left, as soon as somebody answers.
 pub(super) async fn recover(shared: Arc<Shared>) {
     while !shared.is_over() {
+        let asked = now();
         let recovering = shared.client.recover();
         let recovered = tokio::select! {
             recovered = recovering => recovered,
@@ -25,7 +26,7 @@ pub(super) async fn recover(shared: Arc<Shared>) {
         match recovered {
             Ok(recovered) => {
                 for one in recovered {
-                    shared.told("status", None, &one.answer);
+                    shared.told("status", Some(asked), &one.answer);
                     shared.remember(&one.entry.job_id);
                     if let Some(submitted) = one.sent_again {
                         tokio::spawn(follow(Arc::clone(&shared), submitted));
