@@ -2,7 +2,7 @@
 //! all deliveries that are there.
 //!
 //! # Who may run beside whom
-//! A job whose last two attempts ended without an outcome runs alone in its worker, and so does the
+//! A job whose last three attempts ended without an outcome runs alone in its worker, and so does the
 //! last attempt after such an end: if it kills the process again no neighbour is charged for it, and
 //! if it is innocent no neighbour takes its last chance. Ordinary batches hold a share of a gate; a job
 //! that must be alone waits for the whole of it.
@@ -31,8 +31,10 @@ use crate::shared::Shared;
 /// A message that nobody here can run is held for a moment before it goes back, so that it does not
 /// fly around if nobody else can either.
 const NOT_OURS_PAUSE: Duration = Duration::from_millis(200);
-/// How long a job that must run alone waits for the others here to end.
-const ALONE_WITHIN: Duration = Duration::from_secs(30);
+/// For so long nothing else starts here while a job that must run alone waits for the others to end;
+/// then others start again, for longer, before it tries once more. So a worker with long jobs works.
+const ALONE_WITHIN: Duration = Duration::from_secs(5);
+const ALONE_AGAIN_AFTER: Duration = Duration::from_secs(20);
 /// The pause before a message is claimed once more.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -273,15 +275,23 @@ fn start(shared: &Arc<Shared>, candidate: Candidate, attempt: u32, fence: String
 fn alone(shared: &Arc<Shared>, candidate: Candidate, stop: &CancellationToken) {
     let (shared, stop) = (Arc::clone(shared), stop.clone());
     tokio::spawn(async move {
-        let gate = tokio::select! {
-            gate = Gate::whole(&shared) => gate,
-            // Nothing else starts while this job waits: another worker may be idle.
-            () = tokio::time::sleep(ALONE_WITHIN) => {
+        let limit = Duration::from_millis(shared.settings.worker.detach_after_ms);
+        let gate = loop {
+            tokio::select! {
+                gate = Gate::whole(&shared) => break gate,
+                () = tokio::time::sleep(ALONE_WITHIN) => {}
+                // Unacknowledged, the message returns to its queue.
+                () = stop.cancelled() => return,
+            }
+            // The broker does not wait for ever, and another worker may be idle.
+            if candidate.delivered_at.elapsed() >= limit {
                 candidate.receipt.give_back();
                 return;
             }
-            // Unacknowledged, the message returns to its queue.
-            () = stop.cancelled() => return,
+            tokio::select! {
+                () = tokio::time::sleep(ALONE_AGAIN_AFTER) => {}
+                () = stop.cancelled() => return,
+            }
         };
         boxed_claim(shared, candidate, gate, stop).await;
     });

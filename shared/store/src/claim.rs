@@ -100,9 +100,9 @@ pub struct Lease {
 }
 
 /// So many attempts in a row that ended without an outcome make a job suspect: the next one runs
-/// alone in its worker. One such end may have been a neighbour's doing; if each of them ran alone,
+/// alone in its worker. Some such ends may have been a neighbour's doing; if each of them ran alone,
 /// a worker with many long jobs would be made up for one job after another.
-pub const LOST_BEFORE_ALONE: u32 = 2;
+pub const LOST_BEFORE_ALONE: u32 = 3;
 
 /// Whether the next attempt runs alone, after so many in a row without an outcome: also the last
 /// attempt does, so that no neighbour takes it away.

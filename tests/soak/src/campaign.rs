@@ -131,7 +131,8 @@ async fn settle_all(campaign: &Campaign, world: &Mutex<World>) -> Settling {
             settings.client.journal = path;
             settings.client.resend_after_ms = 2000;
             settings.client.answer_timeout_ms = 5000;
-            settle(&load, settings, SETTLES_WITHIN, stop).await
+            // A little longer than everything may take to come to rest.
+            settle(&load, settings, SETTLES_WITHIN + Duration::from_secs(10), stop).await
         }));
     }
     Settling { stop, tasks }

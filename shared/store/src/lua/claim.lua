@@ -35,8 +35,8 @@ if state == ARGV[10] then
   end
   if seen[12] then return { 'cancel', fence } end
   if attempt >= tonumber(ARGV[8]) then return { 'exhausted', fence, attempt } end
-  -- Ended without an outcome once: it may have been a neighbour, or the machine. Twice, or with one
-  -- attempt left: it is to show what it does, and nobody is to be charged for it.
+  -- Ended without an outcome: it may have been a neighbour, or the machine. Often in a row, or with
+  -- one attempt left: it is to show what it does, and nobody is to be charged for it.
   local lost = tonumber(seen[14] or 0) + 1
   if lost >= tonumber(ARGV[16]) or attempt + 1 >= tonumber(ARGV[8]) then
     if ARGV[7] ~= '1' then return { 'wait' } end

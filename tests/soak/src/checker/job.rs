@@ -184,7 +184,8 @@ impl Job {
         }
         for pair in begun.windows(2) {
             let (first, second) = (pair[0], pair[1]);
-            let overlaps = over.get(first.2).is_none_or(|end| *end > second.0);
+            // Without an end its process has died, by itself if by nobody else.
+            let overlaps = over.get(first.2).is_some_and(|end| *end > second.0);
             let is_disturbed = faults.iter().any(|fault| {
                 fault.from <= second.0 && fault.until.saturating_add(AFTERMATH) >= first.0
             });

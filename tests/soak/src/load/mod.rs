@@ -157,8 +157,8 @@ fn task() -> Task {
         0..5 => Task::Poison,
         5..10 => Task::Fail,
         10..20 => Task::Retry(fastrand::u32(1..3)),
-        20..30 => Task::Work(fastrand::u64(5_000..20_000)),
-        30..130 => Task::Staged(fastrand::u64(1..200)),
+        20..23 => Task::Work(fastrand::u64(5_000..15_000)),
+        23..130 => Task::Staged(fastrand::u64(1..200)),
         _ => Task::Work(fastrand::u64(1..200)),
     }
 }

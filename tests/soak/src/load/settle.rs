@@ -24,11 +24,12 @@ pub async fn settle(
     within: Duration,
     stop: CancellationToken,
 ) -> anyhow::Result<usize> {
-    let shared = share(load, settings, stop.clone())?;
+    let over = CancellationToken::new();
+    let shared = share(load, settings, over.clone())?;
     let listening = tokio::spawn(events::listen(Arc::clone(&shared)));
     let until = tokio::time::Instant::now() + within;
     let mut open = usize::MAX;
-    while open > 0 && tokio::time::Instant::now() < until && !shared.is_over() {
+    while open > 0 && tokio::time::Instant::now() < until {
         submissions::recover(Arc::clone(&shared)).await;
         shared.client.journal().flush().await;
         open = shared.client.journal().entries(Standing::OPEN)?.len();
@@ -37,6 +38,7 @@ pub async fn settle(
         }
     }
     stop.cancelled().await;
+    over.cancel();
     listening.await?;
     shared.client.close().await;
     Ok(open)
