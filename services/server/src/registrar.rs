@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Acker, Backoff, Delivery, Outcome, Publisher, Retry, dead_letter, topology};
-use faults::{Point, crash_point};
+use faults::{Bug, Point, crash_point, is_seeded};
 use futures_util::FutureExt as _;
 use job::State;
 use protocol::{Code, HeaderValue, Refusal, headers, request};
@@ -89,6 +89,11 @@ async fn read_line(
             () = links.stop.cancelled() => return Ok(()),
             chunk = consumer.next_chunk(CHUNK) => chunk?,
         };
+        if is_seeded(Bug::AckBeforeRecord)
+            && let Some(last) = chunk.last()
+        {
+            consumer.acker().ack_through(last.tag).await?;
+        }
         crash_point(Point::IntakeRead);
         let mut parts = apart(chunk).into_iter().peekable();
         while let Some(part) = parts.next() {
@@ -273,7 +278,9 @@ async fn finish_chunk(
         }
     }
     crash_point(Point::IntakeDispatched);
-    acker.ack_through(through).await?;
+    if !is_seeded(Bug::AckBeforeRecord) {
+        acker.ack_through(through).await?;
+    }
     crash_point(Point::IntakeAcknowledged);
     Ok(())
 }

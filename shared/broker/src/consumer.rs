@@ -9,6 +9,7 @@
 
 use std::mem::ManuallyDrop;
 
+use faults::{Bug, is_seeded};
 use futures_util::future::join_all;
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
@@ -80,6 +81,9 @@ impl Consumer {
     /// Nothing is lost: a delivery is taken without a pause in between.
     pub async fn next_chunk(&mut self, most: usize) -> Result<Vec<Delivery>, Error> {
         let first = self.stream.next().await;
+        if is_seeded(Bug::DeafConsumer) && !matches!(first, Some(Ok(_))) {
+            std::future::pending::<()>().await;
+        }
         let mut chunk = vec![self.delivery(first)?];
         while chunk.len() < most {
             match self.stream.next().now_or_never() {

@@ -50,6 +50,4 @@ bugs! {
         "An entry leaves the outbox before its message is confirmed."
     GuessedUnknown "guessed-unknown"
         "A question that the store cannot answer is answered `unknown`."
-    RunAgain "run-again"
-        "The claim ignores the dispatch number, so an older work message starts a job again."
 }

@@ -1,5 +1,6 @@
 //! The first record of a submission; refusals and voided identifiers.
 
+use faults::{Bug, is_seeded};
 use job::{Digest, Event, JobId, JobType, QueueName, State, Ticket};
 use protocol::work::Spec;
 use protocol::{Refusal, UnixMillis};
@@ -137,6 +138,9 @@ impl Store {
             let state = job::state::next(None, submission.first.event())
                 .map_err(|e| Error::Unexpected(e.to_string()))?;
             states.push(state);
+            if is_seeded(Bug::NoDuplicates) {
+                pipeline.cmd("DEL").arg(self.keys().job(&submission.name)).ignore();
+            }
             self.accept_call(submission, state, limits).add_to(&mut pipeline);
         }
         let answers = self.run(&pipeline).await?;

@@ -7,6 +7,8 @@
 use protocol::UnixMillis;
 use redis::aio::MultiplexedConnection;
 
+use faults::{Bug, is_seeded};
+
 use crate::scripts;
 use crate::{Error, Keys, Settings};
 
@@ -98,7 +100,7 @@ pub(crate) async fn open(
         .arg(keys.deployment())
         .arg(keys.secret())
         .arg(run_id)
-        .arg(u8::from(durability == Durability::Fsync))
+        .arg(u8::from(durability == Durability::Fsync || is_seeded(Bug::LossUnnoticed)))
         .arg(settings.slots)
         .arg(LAYOUT)
         .arg(&candidate)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use faults::Bug;
 use serde::Deserialize;
 use soak::campaign::{Campaign, program};
 use soak::handlers;
@@ -31,6 +32,9 @@ enum Command {
         /// What decides the order of the faults
         #[arg(long, env = "SOAK_SEED")]
         seed: Option<u64>,
+        /// A mistake that every process is to make, to see that it is noticed
+        #[arg(long, value_parser = bug)]
+        bug: Option<String>,
         /// Where everything is written
         #[arg(long, default_value = "target/soak")]
         directory: PathBuf,
@@ -74,7 +78,7 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
             let worker = handlers::worker(settings::load(None)?, Log::open(&history)?)?;
             worker.run_until_signal().await?;
         }
-        Command::Run { seconds, jobs, seed, directory } => {
+        Command::Run { seconds, jobs, seed, bug, directory } => {
             let campaign = Campaign {
                 directory: std::path::absolute(directory)?,
                 counterfoil: program(std::env::current_exe()?.with_file_name("counterfoil"))?,
@@ -82,7 +86,10 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
                 jobs,
                 share: seconds as f64 / FULL_SECONDS,
                 seed: seed.unwrap_or_else(|| fastrand::u64(..)),
-                environment: Vec::new(),
+                environment: bug
+                    .map(|bug| ("COUNTERFOIL_SEEDED_BUG".to_owned(), bug))
+                    .into_iter()
+                    .collect(),
             };
             println!("seed {}", campaign.seed);
             let report = soak::campaign::run(&campaign).await?;
@@ -106,4 +113,9 @@ fn until_told() -> anyhow::Result<CancellationToken> {
         told.cancel();
     });
     Ok(stop)
+}
+
+fn bug(name: &str) -> Result<String, String> {
+    let all = || Bug::ALL.iter().map(|bug| bug.as_str()).collect::<Vec<_>>();
+    if all().contains(&name) { Ok(name.to_owned()) } else { Err(format!("one of {:?}", all())) }
 }

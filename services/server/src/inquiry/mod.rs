@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use broker::{Acker, Delivery, Outcome, Publication, Publisher, chain, dead_letter, topology};
-use faults::{Point, crash_point};
-use protocol::{Answer, Code, Kind, Request, What};
+use faults::{Bug, Point, crash_point, is_seeded};
+use protocol::{Answer, AnswerWord, Code, Kind, Request, What};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
@@ -242,7 +242,10 @@ fn unavailable(request: &Request) -> Vec<ToClient> {
         What::Jobs(_, subjects) => subjects
             .iter()
             .map(|subject| {
-                let mut answer = answers::unavailable(None, why);
+                let mut answer = match is_seeded(Bug::GuessedUnknown) {
+                    true => Answer::new(AnswerWord::Unknown),
+                    false => answers::unavailable(None, why),
+                };
                 name_subject(&mut answer, subject);
                 answer
             })
