@@ -138,7 +138,9 @@ async fn records(root: &mut MultiplexedConnection) -> anyhow::Result<HashMap<Str
         for key in &keys {
             pipeline.cmd("HGETALL").arg(key);
         }
-        let hashes: Vec<HashMap<String, Vec<u8>>> = pipeline.query_async(root).await?;
+        // A page of a scan may be empty.
+        let hashes: Vec<HashMap<String, Vec<u8>>> =
+            if keys.is_empty() { Vec::new() } else { pipeline.query_async(root).await? };
         for (key, hash) in keys.iter().zip(hashes) {
             let text = |(field, value): (String, Vec<u8>)| {
                 (field, String::from_utf8_lossy(&value).into_owned())
