@@ -10,7 +10,7 @@ wanted="rabbitmq-server redis-server"
 node_modules=""
 for part in "$@"; do
     case "$part" in
-    python) wanted="$wanted python3 python3-pika" ;;
+    python) wanted="$wanted python3 python3-pika sqlite3" ;;
     node)
         # Another Node than Debian's brings its npm along, and cannot stand beside Debian's.
         command -v npm >/dev/null 2>&1 || wanted="$wanted nodejs npm"

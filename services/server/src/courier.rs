@@ -51,6 +51,8 @@ pub(crate) enum Delivered {
     Lost,
 }
 
+/// Why a message that is longer than the broker takes goes nowhere.
+pub(crate) const TOO_LARGE: &str = "it is longer than RabbitMQ takes (max_message_size)";
 /// Suspect destinations that may have a channel of their own at a time.
 const LANES_MAX: usize = 64;
 

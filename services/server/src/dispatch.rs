@@ -8,6 +8,7 @@ use store::change::{Change, Changed, Timer};
 use store::{JobName, Store};
 
 use crate::Error;
+use crate::courier::TOO_LARGE;
 
 /// What became of a dispatch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub(crate) async fn dispatch(
             }
             Outcome::Returned => format!("the work queue {} does not exist", message.queue),
             Outcome::Refused => format!("the work queue {} is full", message.queue),
-            Outcome::TooLarge => "it is longer than RabbitMQ takes (max_message_size)".to_owned(),
+            Outcome::TooLarge => TOO_LARGE.to_owned(),
             Outcome::Lost => return Err(broker::Error::Gone.into()),
         };
         park(store, message, &reason, parked_ms).await?;

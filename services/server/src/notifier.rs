@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::Error;
 use crate::answers;
-use crate::courier::{Courier, Delivered, Outgoing};
+use crate::courier::{Courier, Delivered, Outgoing, TOO_LARGE};
 use crate::links::Links;
 
 const CHUNK: usize = 256;
@@ -119,7 +119,7 @@ fn settle(links: &Links, entry: &Entry, delivered: Delivered) -> Outcome {
         Delivered::Confirmed | Delivered::Sent => return Outcome::Delivered,
         Delivered::NoQueue => "there is no such queue",
         Delivered::Full => "the queue is full",
-        Delivered::TooLarge => "it is longer than RabbitMQ takes (max_message_size)",
+        Delivered::TooLarge => TOO_LARGE,
         Delivered::Slow => "the queue does not confirm",
         Delivered::Lost => "the connection failed",
     };

@@ -304,9 +304,11 @@ impl Task {
         }
         let Some(size) = size else { return };
         for batch in self.in_flight.drain(..) {
-            let outcomes = batch.outcomes.into_iter().zip(batch.sizes).map(|(outcome, of)| {
-                if of == size { Outcome::TooLarge } else { outcome.unwrap_or(Outcome::Lost) }
-            });
+            // A confirm that came already may be of a message that no queue took.
+            let outcomes = batch
+                .sizes
+                .into_iter()
+                .map(|of| if of == size { Outcome::TooLarge } else { Outcome::Lost });
             // Whoever asked may have gone.
             batch.reply.send(outcomes.collect()).ok();
         }

@@ -21,8 +21,15 @@ impl Said {
 
 /// Runs `counterfoil --json …` as the shop.
 pub(crate) async fn counterfoil(stage: &Stage, arguments: &[&str]) -> anyhow::Result<Said> {
-    println!("  $ counterfoil {}", arguments.join(" "));
+    let typed: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
+    println!("  $ counterfoil {}", typed.join(" "));
     quietly(stage, arguments).await
+}
+
+/// As a shell takes it: what it would read otherwise stands in quotes.
+fn quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=".contains(c);
+    if argument.chars().all(is_plain) { argument.to_owned() } else { format!("'{argument}'") }
 }
 
 /// The same, without a word: for what is repeated.

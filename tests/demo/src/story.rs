@@ -56,7 +56,11 @@ pub(crate) async fn tell(stage: &Stage, table: &mut Table) -> anyhow::Result<()>
     desk.terminate().await?;
     worker_killed(stage, table).await?;
     let status = server.terminate().await?;
-    table.add("SIGTERM ends the server in order", format!("status {status:?}"), status == Some(0));
+    table.add(
+        "SIGTERM ends the server in order",
+        format!("status {}", status.unwrap_or(-1)),
+        status == Some(0),
+    );
     Ok(())
 }
 

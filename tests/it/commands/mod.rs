@@ -5,6 +5,7 @@ mod clients;
 mod deployment;
 mod program;
 mod redis;
+mod sqlite;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,8 @@ enum Runner {
     Deployment,
     /// `redis`: what needs no program of ours.
     Redis,
+    /// `sqlite`: what SQLite's own program does with a journal.
+    Sqlite,
     /// `.ci/run`.
     Ci,
     /// Nobody: `NOT_RUN` says why.
@@ -34,8 +37,6 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("docker compose exec redis redis-cli --user counterfoil-reader --askpass", "asks a person"),
     ("go mod init producer && go mod tidy", "not on Debian, and from a network"),
     ("rabbitmqctl change_password", "what not to do"),
-    ("sqlite3 FILE '.backup COPY'", "SQLite's own"),
-    ("sqlite3 FILE .recover", "SQLite's own, on a damaged file"),
     ("systemctl edit counterfoil-server", "opens an editor"),
 ];
 
@@ -118,6 +119,7 @@ fn runner(command: &str, documents: &[String]) -> Option<Runner> {
         "cargo" if command.starts_with("cargo run -p counterfoil -- ") => Some(Runner::Program),
         "cargo" | "make" | "npm" | "deploy/dev/install.sh" => Some(Runner::Ci),
         "redis-cli" => Some(Runner::Redis),
+        "sqlite3" => Some(Runner::Sqlite),
         "python3" | "node" | "go" => Some(Runner::Clients),
         _ => None,
     }

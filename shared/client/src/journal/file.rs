@@ -40,7 +40,7 @@ pub(super) fn explain(path: &Path, error: &rusqlite::Error) -> Error {
                 path,
                 format!(
                     "it is truncated or damaged ({error}). Keep it and {name}-wal: `sqlite3 \
-                     {name} .recover` prints what can be read. Put a whole copy in its place, or \
+                     {name} .dump` prints what can be read. Put a whole copy in its place, or \
                      move both away and a new journal is made"
                 ),
             );
