@@ -12,7 +12,7 @@ macro_rules! bugs {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$bug,)*];
 
-            /// Its name in `COUNTERFOIL_SEEDED_BUG`.
+            /// Its name in `FAULTS_SEEDED_BUG`.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$bug => $name,)* }
             }
@@ -33,7 +33,7 @@ bugs! {
     NoFence "no-fence"
         "A superseded attempt may write."
     OwnClock "own-clock"
-        "The lease of a run ends by the scheduler's clock, which is an hour ahead."
+        "The lease of a run ends by the worker's clock, which is an hour behind."
     NoDuplicates "no-duplicates"
         "A duplicate is accepted as a new job."
     ClearedByConfirm "cleared-by-confirm"
