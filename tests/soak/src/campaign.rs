@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use nodes::Fsync;
 
+use crate::cuts;
 use crate::faults::Kind;
 use crate::fleet::{Programs, Size};
 use crate::load::Mix;
@@ -98,7 +99,9 @@ pub async fn run(campaign: &Campaign) -> anyhow::Result<Report> {
         println!("stage {}: {} s, {} jobs", stage.name, stage.time.as_secs(), stage.jobs);
         outcomes.push((stage.name, stage::run(&stage).await.context(stage.name)?));
     }
-    let report = Report::new(campaign, outcomes);
+    println!("cuts, one at a time");
+    let cuts = cuts::enumerate(campaign.share()).await.context("cuts")?;
+    let report = Report::new(campaign, outcomes, cuts);
     let text = serde_json::to_string_pretty(&report)?;
     std::fs::write(campaign.directory.join("report.json"), text)?;
     Ok(report)

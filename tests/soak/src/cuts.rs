@@ -27,7 +27,12 @@ pub struct Place {
     pub link: Link,
     /// Which way the frame goes, which it is, and how it is cut.
     pub cut: Cut,
+    /// The link is reset first, so that frames are counted from the greeting of a new connection.
+    pub is_fresh: bool,
 }
+
+/// How many frames pass while the story is told: link, direction, whether the link is reset first.
+pub type Count = (Link, Direction, bool, u64);
 
 /// What came of a number of cuts.
 #[derive(Debug, Default, Serialize)]
@@ -110,22 +115,32 @@ impl Rig {
         of.map(|(_, proxy)| proxy).context("a link")
     }
 
-    /// Tells the story, and returns how many frames have passed on each link, each way.
+    /// Tells the story, with each link as it is and with each link reset first, and returns how many
+    /// frames have passed on it.
     ///
     /// # Errors
     /// It has gone wrong.
-    pub async fn count(&mut self) -> anyhow::Result<Vec<(Link, Direction, u64)>> {
+    pub async fn count(&mut self) -> anyhow::Result<Vec<Count>> {
         self.tell().await?;
-        let of = |rig: &Self| -> Vec<(Link, Direction, u64)> {
-            let each = |(link, proxy): &(Link, Proxy)| {
-                [Direction::Up, Direction::Down].map(|way| (*link, way, proxy.passed(way, None)))
-            };
-            rig.links.iter().flat_map(each).collect()
-        };
-        let before = of(self);
-        self.tell().await?;
-        let after = of(self);
-        Ok(before.into_iter().zip(after).map(|((l, d, b), (.., a))| (l, d, a - b)).collect())
+        let mut counts = Vec::new();
+        for link in Link::ALL {
+            for is_fresh in [false, true] {
+                let passed = |rig: &Self| -> anyhow::Result<[u64; 2]> {
+                    let proxy = rig.link(link)?;
+                    Ok([Direction::Up, Direction::Down].map(|way| proxy.passed(way, None)))
+                };
+                let before = passed(self)?;
+                if is_fresh {
+                    self.link(link)?.reset();
+                }
+                self.tell().await?;
+                let after = passed(self)?;
+                for (n, way) in [Direction::Up, Direction::Down].into_iter().enumerate() {
+                    counts.push((link, way, is_fresh, after[n] - before[n]));
+                }
+            }
+        }
+        Ok(counts)
     }
 
     /// Tells the story with a cut in it; whether the cut fell.
@@ -137,6 +152,9 @@ impl Rig {
             let proxy = self.link(place.link)?;
             let before = proxy.cuts();
             proxy.arm(place.cut);
+            if place.is_fresh {
+                proxy.reset();
+            }
             (before, place.link)
         };
         let told = {
@@ -173,16 +191,12 @@ impl Rig {
     async fn story(&self, number: u64) -> anyhow::Result<()> {
         let id = format!("A-{number}");
         let body = serde_json::to_vec(&Task::Work(1))?;
-        let mut events = self.client.events();
         let submission = Submission::new(TYPE, body).job_id(&id).notify("terminal");
         let submitted = self.client.submit(submission).await?;
         let receipt = submitted.accepted().await?;
-        loop {
-            let event = events.recv().await?;
-            if event.job_id.as_deref() == Some(&id) && event.done == Some(true) {
-                break;
-            }
-        }
+        // The event itself goes with the client's own queue when its connection is cut.
+        let done = self.client.wait(id.as_str(), ENDS_WITHIN, |_| {}).await?;
+        ensure!(done.done == Some(true), "{done:?}");
         let ticket = receipt.ticket.context("a receipt has a ticket")?;
         for subject in [client::ask::Subject::Id(id.clone()), client::ask::Subject::Ticket(ticket)]
         {
@@ -240,20 +254,38 @@ impl Rig {
 }
 
 /// Every cut of the story on some links: before and after each frame, each way.
-pub fn places(counts: &[(Link, Direction, u64)], links: &[Link], hows: &[How]) -> Vec<Place> {
+pub fn places(counts: &[Count], links: &[Link], hows: &[How]) -> Vec<Place> {
     let mut places = Vec::new();
-    for (link, direction, count) in counts.iter().filter(|(link, ..)| links.contains(link)) {
-        for nth in 1..=*count {
+    for (link, direction, is_fresh, count) in counts {
+        for nth in (1..=*count).filter(|_| links.contains(link)) {
             for passes in [false, true] {
                 for how in hows {
                     let cut = Cut { direction: *direction, what: None, nth, passes, how: *how };
-                    places.push(Place { link: *link, cut });
+                    places.push(Place { link: *link, cut, is_fresh: *is_fresh });
                 }
             }
         }
     }
     places
 }
+
+/// Every cut of every link, or a share of them.
+///
+/// # Errors
+/// A rig does not come up.
+pub async fn enumerate(share: f64) -> anyhow::Result<Outcome> {
+    let mut rig = Rig::new().await?;
+    let counts = rig.count().await?;
+    rig.stop().await?;
+    let mut places = places(&counts, &Link::ALL, &[How::Reset, How::BlackHole]);
+    fastrand::shuffle(&mut places);
+    let count = (places.len() as f64 * share.min(1.0)).ceil() as usize;
+    places.truncate(count);
+    run(places, RIGS).await
+}
+
+/// Rigs that work beside each other: most of their time they wait.
+const RIGS: usize = 6;
 
 /// Cuts at all of these places, with so many rigs beside each other.
 ///

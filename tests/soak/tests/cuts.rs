@@ -14,6 +14,8 @@ async fn wherever_the_way_of_a_submission_is_cut_its_story_ends_the_same() -> an
     let mut rig = Rig::new().await?;
     let counts = rig.count().await?;
     rig.stop().await?;
+    // Cuts while a connection is made are in `make soak`.
+    let counts: Vec<_> = counts.into_iter().filter(|(_, _, is_fresh, _)| !is_fresh).collect();
     let places = places(&counts, &SUBMIT_PATH, &[How::Reset]);
     assert!(places.len() >= 60, "{counts:?}");
     let outcome = run(places, RIGS).await?;
