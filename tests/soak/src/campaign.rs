@@ -64,7 +64,7 @@ impl Campaign {
             crash_rounds: 0,
             seed: self.seed,
             fsync: Fsync::Always,
-            mix: Mix { has_bare: true, has_poison: true },
+            mix: Mix { has_bare: true, has_poison: true, is_dense: false },
             environment: Vec::new(),
         };
         let rolled_back = Stage {
@@ -75,7 +75,7 @@ impl Campaign {
             faults: self.shared_out(BESIDE_ROLL_BACKS.iter()),
             fsync: Fsync::Everysec,
             // Whoever keeps no journal has nothing to send again what the store has lost.
-            mix: Mix { has_bare: false, has_poison: true },
+            mix: Mix { has_bare: false, has_poison: true, is_dense: false },
             ..nothing_lost.clone()
         };
         [nothing_lost, rolled_back]

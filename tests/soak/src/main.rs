@@ -64,6 +64,9 @@ enum Command {
         /// Some of its jobs kill their worker
         #[arg(long)]
         poison: bool,
+        /// What is rare comes six times as often
+        #[arg(long)]
+        dense: bool,
     },
     /// A worker of the campaign
     Worker {
@@ -84,10 +87,14 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
     let Settings { log } = settings::load(None)?;
     telemetry::start(&log)?;
     match arguments.command {
-        Command::Client { history, jobs, rate, bare, poison } => {
+        Command::Client { history, jobs, rate, bare, poison, dense } => {
             let settings = settings::load(None)?;
-            let load =
-                Load { history, jobs, rate, mix: Mix { has_bare: bare, has_poison: poison } };
+            let load = Load {
+                history,
+                jobs,
+                rate,
+                mix: Mix { has_bare: bare, has_poison: poison, is_dense: dense },
+            };
             load::run(load, settings, until_told()?).await?;
         }
         Command::Worker { history } => {

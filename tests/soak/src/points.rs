@@ -32,20 +32,23 @@ pub(crate) async fn crash_everywhere(
     stage: &Stage,
 ) -> anyhow::Result<()> {
     let mut random = fastrand::Rng::with_seed(stage.seed);
-    for wanted in [Role::Server, Role::Worker, Role::Client] {
-        let of_role = Point::ALL.iter().filter(|point| role(**point) == Some(wanted));
-        let mut armed: Vec<Armed> = (0..stage.crash_rounds)
-            .flat_map(|round| of_role.clone().map(move |p| Armed { point: *p, nth: 1 + round % 2 }))
-            .collect();
-        random.shuffle(&mut armed);
-        fleet.crash_at(wanted, &armed);
-    }
-    let until = Instant::now() + ENDS_WITHIN;
-    while fleet.crashed().to_come > 0 {
-        ensure!(Instant::now() < until, "after {ENDS_WITHIN:?}: {:?}", fleet.crashed());
-        tokio::select! {
-            () = tokio::time::sleep(FULL_EVERY) => injector.once(Kind::WorkQueueFull).await?,
-            () = until_all_have(fleet) => {}
+    // A client that recovers needs servers that live for a while, so theirs come last.
+    for roles in [&[Role::Client, Role::Worker][..], &[Role::Server]] {
+        for wanted in roles {
+            let of_role = Point::ALL.iter().filter(|point| role(**point) == Some(*wanted));
+            let mut armed: Vec<Armed> = (0..stage.crash_rounds)
+                .flat_map(|n| of_role.clone().map(move |p| Armed { point: *p, nth: 1 + n % 2 }))
+                .collect();
+            random.shuffle(&mut armed);
+            fleet.crash_at(*wanted, &armed);
+        }
+        let until = Instant::now() + ENDS_WITHIN;
+        while fleet.crashed().to_come > 0 {
+            ensure!(Instant::now() < until, "after {ENDS_WITHIN:?}: {:?}", fleet.crashed());
+            tokio::select! {
+                () = tokio::time::sleep(FULL_EVERY) => injector.once(Kind::WorkQueueFull).await?,
+                () = until_all_have(fleet) => {}
+            }
         }
     }
     Ok(())

@@ -126,7 +126,7 @@ pub async fn run(
             faults: ground.faults().to_vec(),
             seed: fastrand::u64(..),
             fsync: if ground == Ground::RollBacks { Fsync::Everysec } else { Fsync::Always },
-            mix: Mix { has_bare: ground != Ground::RollBacks, has_poison: false },
+            mix: Mix { has_bare: ground != Ground::RollBacks, has_poison: false, is_dense: false },
             environment: Vec::new(),
         };
         all.push(said(None, ground, &[noticed(&stage::run(&stage).await?)]));

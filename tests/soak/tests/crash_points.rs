@@ -26,12 +26,12 @@ async fn whatever_process_crashes_at_whatever_point_nothing_is_lost() -> anyhow:
         // Of four clients' jobs a second; it ends with the last crash.
         time: Duration::from_secs(300),
         jobs: 12_000,
-        size: Size { servers: 2, workers: 2, clients: 2 },
+        size: Size { servers: 3, workers: 2, clients: 2 },
         faults: Vec::new(),
         crash_rounds: ROUNDS,
         seed: 1,
         fsync: Fsync::Always,
-        mix: Mix { has_bare: true, has_poison: false },
+        mix: Mix { has_bare: true, has_poison: false, is_dense: true },
         environment: vec![
             setting("WORKER_BEAT_MS", "50"),
             setting("WORKER_DETACH_AFTER_MS", "100"),

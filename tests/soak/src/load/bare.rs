@@ -59,7 +59,7 @@ async fn publish(
             publisher.publish(vec![message.clone()]).await;
         }
         *unconfirmed = None;
-        if fastrand::u32(..20) == 0 {
+        if shared.mix.once_in(20) {
             publisher.publish(vec![astray(shared, *number)]).await;
         }
         shared.pause(Duration::from_secs_f64(1.0 / rate)).await;

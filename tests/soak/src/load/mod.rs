@@ -25,13 +25,24 @@ pub struct Mix {
     pub has_bare: bool,
     /// Some of its jobs kill their worker.
     pub has_poison: bool,
+    /// What is rare comes six times as often.
+    pub is_dense: bool,
 }
 
 impl Mix {
     /// The arguments that say so to a client's process.
     pub fn arguments(self) -> impl Iterator<Item = &'static str> {
-        let has = [(self.has_bare, "--bare"), (self.has_poison, "--poison")];
+        let has =
+            [(self.has_bare, "--bare"), (self.has_poison, "--poison"), (self.is_dense, "--dense")];
         has.into_iter().filter(|(has, _)| *has).map(|(_, argument)| argument)
+    }
+}
+
+impl Mix {
+    /// Whether it is time for what comes once in so many times.
+    fn once_in(self, times: u32) -> bool {
+        let times = if self.is_dense { times / 6 } else { times };
+        fastrand::u32(..times.max(2)) == 0
     }
 }
 

@@ -21,14 +21,16 @@ pub(super) async fn ask(shared: Arc<Shared>) {
     while !shared.is_over() {
         number += 1;
         let never = || Some(format!("never-{}-{number}", shared.prefix));
-        match fastrand::u32(..100) {
+        let kind = fastrand::u32(if shared.mix.is_dense { 50 } else { 0 }..100);
+        match kind {
             0..60 => status(&shared, shared.any(false).map(Subject::Id)).await,
             60..80 => status(&shared, shared.any(true).map(Subject::Ticket)).await,
             80..90 => status(&shared, never().map(Subject::Id)).await,
             90..95 => cancel(&shared).await,
             _ => void(&shared, &format!("void-{}-{number}", shared.prefix)).await,
         }
-        shared.pause(PAUSE).await;
+        let times = if shared.mix.is_dense { 3 } else { 1 };
+        shared.pause(PAUSE / times).await;
     }
 }
 

@@ -79,12 +79,12 @@ pub(super) async fn submit(shared: Arc<Shared>, jobs: u64, rate: f64) {
 fn submission(shared: &Shared, number: u64) -> Submission {
     let task = task(shared.mix);
     let mut body = serde_json::to_vec(&task).unwrap_or_default();
-    if fastrand::u32(..500) == 0 {
+    if shared.mix.once_in(500) {
         body.resize(OVERSIZED, b' ');
     }
     let notify = if fastrand::u32(..5) == 0 { "*" } else { "terminal" };
     let user = shared.client.name();
-    let to = if fastrand::u32(..20) == 0 { spare_queue(user) } else { events_queue(user) };
+    let to = if shared.mix.once_in(20) { spare_queue(user) } else { events_queue(user) };
     // What kills its worker need not do so for ever.
     let attempts = if task == Task::Poison { POISON_ATTEMPTS } else { "1000" };
     let submission = Submission::new(TYPE, body)
@@ -92,11 +92,11 @@ fn submission(shared: &Shared, number: u64) -> Submission {
         .job_id(format!("j-{}-{number}", shared.prefix))
         .notify(notify)
         .notify_to(to);
-    let submission = match fastrand::u32(..50) {
-        0 => submission.header(headers::KEEP_MS, KEEP_MS.to_string()),
-        _ => submission,
+    let submission = match shared.mix.once_in(50) {
+        true => submission.header(headers::KEEP_MS, KEEP_MS.to_string()),
+        false => submission,
     };
-    if fastrand::u32(..50) == 0 {
+    if shared.mix.once_in(50) {
         let at = UnixMillis::now().after(Duration::from_millis(fastrand::u64(500..3000)));
         return submission.header(headers::NOT_BEFORE, at.to_string());
     }
