@@ -34,7 +34,7 @@ async fn whatever_process_crashes_at_whatever_point_nothing_is_lost() -> anyhow:
         mix: Mix { has_bare: true, has_poison: false, is_dense: true },
         environment: vec![
             setting("WORKER_BEAT_MS", "50"),
-            setting("WORKER_DETACH_AFTER_MS", "100"),
+            setting("WORKER_DETACH_AFTER_MS", "60"),
             setting("WORKER_DRAIN_MS", "20"),
             setting("SERVER_PARKED_MS", "60000"),
         ],
