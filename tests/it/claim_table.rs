@@ -6,27 +6,30 @@ use store::accept::{Accept, First};
 use store::claim::{Beat, Claim, Claimed, Lease};
 use store::{JobName, Store};
 
-fn name() -> JobName {
+pub(crate) fn named(job_id: &str) -> JobName {
     JobName {
         client: ClientName::parse("shop").unwrap_or_else(|e| panic!("{e}")),
-        job_id: JobId::parse("A-1").unwrap_or_else(|e| panic!("{e}")),
+        job_id: JobId::parse(job_id).unwrap_or_else(|e| panic!("{e}")),
     }
 }
 
-fn job_type() -> JobType {
+fn name() -> JobName {
+    named("A-1")
+}
+
+pub(crate) fn job_type() -> JobType {
     JobType::parse("demo.echo").unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// A store with one queued job.
-async fn queued(world: &World) -> anyhow::Result<Store> {
-    let store = world.store().await?;
+/// Records a job whose submission was empty, as the registrar does.
+pub(crate) async fn accept(store: &Store, name: JobName, first: First) -> anyhow::Result<()> {
     let accept = Accept {
-        name: name(),
+        name,
         job_type: job_type(),
         queue: QueueName::default(),
         spec: protocol::work::Spec::default(),
         digest: Digest::over(&[]),
-        first: First::Queued,
+        first,
         nonce: "n".to_owned(),
         redelivered: false,
         payload_bytes: 1,
@@ -36,10 +39,17 @@ async fn queued(world: &World) -> anyhow::Result<Store> {
     };
     let limits = store::accept::Limits { duplicate_age_ms: Some(60_000), unfinished_max: 0 };
     store.accept(&[accept], limits).await?;
+    Ok(())
+}
+
+/// A store with one queued job.
+pub(crate) async fn queued(world: &World) -> anyhow::Result<Store> {
+    let store = world.store().await?;
+    accept(&store, name(), First::Queued).await?;
     Ok(store)
 }
 
-fn claim(owner: &str, nonce: &str, redelivered: bool, lease_ms: u64) -> Claim {
+pub(crate) fn claim(owner: &str, nonce: &str, redelivered: bool, lease_ms: u64) -> Claim {
     Claim {
         name: name(),
         job_type: job_type(),
@@ -55,11 +65,11 @@ fn claim(owner: &str, nonce: &str, redelivered: bool, lease_ms: u64) -> Claim {
     }
 }
 
-async fn one(store: &Store, claim: Claim) -> anyhow::Result<Claimed> {
+pub(crate) async fn one(store: &Store, claim: Claim) -> anyhow::Result<Claimed> {
     Ok(store.claim(&[claim]).await?.remove(0))
 }
 
-const LONG_MS: u64 = 60_000;
+pub(crate) const LONG_MS: u64 = 60_000;
 
 #[tokio::test]
 async fn a_redelivery_to_the_process_that_runs_the_job_is_attached_to_the_run() -> anyhow::Result<()>
