@@ -85,6 +85,7 @@ async fn a_redelivery_to_the_process_that_runs_the_job_is_attached_to_the_run() 
     Ok(())
 }
 
+/// The message is acknowledged, and starts nothing should it come again (H20).
 #[tokio::test]
 async fn a_redelivery_while_the_owner_lives_detaches_the_run_on_its_behalf() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -105,7 +106,7 @@ async fn a_redelivery_while_the_owner_lives_detaches_the_run_on_its_behalf() -> 
 }
 
 /// The owner's lease has ended: the next attempt, with a new fence, and only if nothing else runs
-/// in the worker; after the last attempt the job is exhausted.
+/// in the worker; after the last attempt the job is exhausted (H12).
 #[tokio::test]
 async fn a_redelivery_after_the_owner_died_starts_the_next_attempt_alone_until_none_is_left()
 -> anyhow::Result<()> {
@@ -137,7 +138,7 @@ async fn a_redelivery_after_the_owner_died_starts_the_next_attempt_alone_until_n
 
 /// One attempt without an outcome may have been a neighbour's doing. When each of them ran alone,
 /// the long jobs of a worker that was killed were made up for one after another, and nothing else
-/// ran meanwhile.
+/// ran meanwhile (H12).
 #[tokio::test]
 async fn only_a_third_attempt_in_a_row_without_an_outcome_makes_the_next_run_alone()
 -> anyhow::Result<()> {

@@ -22,6 +22,7 @@ mod journal_files;
 mod line;
 mod lists;
 mod lost_stretches;
+mod numbered;
 mod operate;
 mod order_desk;
 mod package;

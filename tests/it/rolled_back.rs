@@ -131,6 +131,7 @@ async fn promise_09_jobs_whose_end_was_lost_are_done_again_when_their_client_rec
     Ok(server.stop().await?)
 }
 
+/// Its seal holds, and its epoch is older than that of the store (H31).
 #[tokio::test]
 async fn promise_09_a_job_of_which_only_its_work_message_is_left_is_recorded_again_and_done()
 -> anyhow::Result<()> {

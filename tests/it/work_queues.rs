@@ -1,4 +1,4 @@
-//! A work queue that takes no job, and names as long as they may be.
+//! A work queue that takes no job, or loses one; and names as long as they may be.
 
 use broker::topology;
 use harness::{Inbox, Raw, World, eventually, start};
@@ -101,6 +101,32 @@ async fn h9_a_work_queue_that_is_full_stops_no_other_type() -> anyhow::Result<()
     until_done(&world, &ids).await?;
     worker.stop().await?;
     echo.stop().await?;
+    Ok(server.stop().await?)
+}
+
+/// Somebody empties the work queue: nothing but the client, who sends its submission again, has the
+/// job's body. It is dispatched under the next number and runs once.
+#[tokio::test]
+async fn h6_a_duplicate_of_a_job_whose_message_is_gone_is_dispatched_again() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let server = world.server_with(|settings| settings.duplicate_redispatch_ms = 0).await?;
+    world.demo_worker().await?.stop().await?;
+    let shop = world.raw("shop").await?;
+    let mut inbox = shop.inbox("a").await?;
+    shop.submit_job("demo.echo", "A-1", &inbox.queue, &[], "1").await?;
+    assert_eq!(inbox.next_of("receipt").await?.text("state"), "queued");
+    let admin = lapin::Connection::connect(&world.amqp_url("admin"), Default::default()).await?;
+    let channel = admin.create_channel().await?;
+    let queue = topology::work_queue(&QueueName::default());
+    let purged = channel.queue_purge(queue.as_str().into(), Default::default()).await?;
+    assert_eq!(purged, 1);
+    shop.submit_job("demo.echo", "A-1", &inbox.queue, &[], "1").await?;
+    assert_eq!(inbox.next_of("receipt").await?.body["duplicate"], json!(true));
+    let worker = world.demo_worker().await?;
+    until_done(&world, &["A-1".to_owned()]).await?;
+    let done = world.record("shop", "A-1").await?.unwrap_or_default();
+    assert_eq!((done.dispatch.as_deref(), done.attempt.as_deref()), (Some("2"), Some("1")));
+    worker.stop().await?;
     Ok(server.stop().await?)
 }
 
