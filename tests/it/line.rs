@@ -106,8 +106,8 @@ async fn h10_a_full_line_refuses_what_comes_and_drops_nothing_that_it_confirmed(
     Ok(server.stop().await?)
 }
 
-/// A broker that raises an alarm takes nothing from anybody, so nothing can be asked through it. The
-/// store still answers; and when the alarm is over everything goes on by itself.
+/// A broker that raises an alarm takes nothing from anybody, so nothing can be asked through it.
+/// The store still answers; and when the alarm is over everything goes on by itself.
 #[tokio::test]
 async fn h10_after_an_alarm_of_the_broker_everything_goes_on() -> anyhow::Result<()> {
     let mut world = World::new().await?;
@@ -141,8 +141,8 @@ async fn h10_after_an_alarm_of_the_broker_everything_goes_on() -> anyhow::Result
     Ok(())
 }
 
-/// Messages to several queues, the same id to each, some of which are not there: a return is laid to
-/// the message that came back, not to one whose confirm came next.
+/// Messages to several queues, the same id to each, some of which are not there: a return is laid
+/// to the message that came back, not to one whose confirm came next.
 #[tokio::test]
 async fn h27_a_return_is_laid_to_the_message_that_came_back() -> anyhow::Result<()> {
     let world = World::new().await?;

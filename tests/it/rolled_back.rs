@@ -74,8 +74,7 @@ pub(crate) async fn begun(started: &Semaphore) -> anyhow::Result<()> {
 /// Waits until the store has a job as done.
 async fn recorded_as_done(world: &World, id: &str) -> anyhow::Result<()> {
     let looking = async {
-        while !world.record("shop", id).await?.is_some_and(|r| r.state() == Some(State::Succeeded))
-        {
+        while world.record("shop", id).await?.is_none_or(|r| r.state() != Some(State::Succeeded)) {
             tokio::task::yield_now().await;
         }
         anyhow::Ok(())
