@@ -13,7 +13,12 @@ use worker::Failure;
 const LONG: Duration = Duration::from_secs(30);
 
 /// Submissions without a reply queue, then one question about the last of them.
-async fn fill_line(shop: &Raw, inbox: &Inbox, prefix: &str, count: u32) -> anyhow::Result<String> {
+pub(crate) async fn fill_line(
+    shop: &Raw,
+    inbox: &Inbox,
+    prefix: &str,
+    count: u32,
+) -> anyhow::Result<String> {
     for n in 0..count {
         shop.submit_job("demo.echo", &format!("{prefix}-{n}"), "", &[], "1").await?;
     }
@@ -23,7 +28,7 @@ async fn fill_line(shop: &Raw, inbox: &Inbox, prefix: &str, count: u32) -> anyho
 }
 
 /// The final answer about an id.
-async fn answer(inbox: &mut Inbox, job_id: &str) -> anyhow::Result<String> {
+pub(crate) async fn answer(inbox: &mut Inbox, job_id: &str) -> anyhow::Result<String> {
     loop {
         let status = inbox.next_of("status").await?;
         if status.text("job_id") == job_id

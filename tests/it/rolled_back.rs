@@ -12,14 +12,14 @@ use tokio::sync::Semaphore;
 use worker::Context;
 
 /// A Redis of its own, whose log can be cut.
-struct Power {
+pub(crate) struct Power {
     redis: Redis,
     log: PathBuf,
 }
 
 impl Power {
     /// Puts the world on a Redis of its own.
-    fn of(world: &mut World) -> anyhow::Result<Self> {
+    pub(crate) fn of(world: &mut World) -> anyhow::Result<Self> {
         let directory = world.directory.join("redis");
         let port = nodes::ports::free(1)?[0];
         let redis = Redis::start(&directory, port, Fsync::Everysec)?;
@@ -29,12 +29,12 @@ impl Power {
     }
 
     /// How much is written now.
-    fn written(&self) -> anyhow::Result<u64> {
+    pub(crate) fn written(&self) -> anyhow::Result<u64> {
         Ok(std::fs::metadata(&self.log)?.len())
     }
 
     /// Loses everything that was written after that.
-    fn is_lost_since(&mut self, written: u64) -> anyhow::Result<()> {
+    pub(crate) fn is_lost_since(&mut self, written: u64) -> anyhow::Result<()> {
         self.redis.kill();
         std::fs::File::options().write(true).open(&self.log)?.set_len(written)?;
         Ok(self.redis.start_again()?)
@@ -66,7 +66,7 @@ fn order(id: &str) -> Submission {
 }
 
 /// Waits until one more handler has begun.
-async fn begun(started: &Semaphore) -> anyhow::Result<()> {
+pub(crate) async fn begun(started: &Semaphore) -> anyhow::Result<()> {
     within("a handler begins", started.acquire()).await??.forget();
     Ok(())
 }
@@ -74,8 +74,7 @@ async fn begun(started: &Semaphore) -> anyhow::Result<()> {
 /// Waits until the store has a job as done.
 async fn recorded_as_done(world: &World, id: &str) -> anyhow::Result<()> {
     let looking = async {
-        while !world.record("shop", id).await?.is_some_and(|r| r.state() == Some(State::Succeeded))
-        {
+        while world.record("shop", id).await?.is_none_or(|r| r.state() != Some(State::Succeeded)) {
             tokio::task::yield_now().await;
         }
         anyhow::Ok(())
@@ -131,6 +130,7 @@ async fn promise_09_jobs_whose_end_was_lost_are_done_again_when_their_client_rec
     Ok(server.stop().await?)
 }
 
+/// Its seal holds, and its epoch is older than that of the store (H31).
 #[tokio::test]
 async fn promise_09_a_job_of_which_only_its_work_message_is_left_is_recorded_again_and_done()
 -> anyhow::Result<()> {

@@ -329,3 +329,25 @@ async fn post_receipt(links: &Links, name: &JobName, message: &crate::courier::O
     }
     tracing::warn!(job = name.member(), "a receipt was not delivered, and not kept for later");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery(tag: u64, returns: i64) -> Delivery {
+        let mut properties = protocol::Properties::default();
+        properties.headers.push(headers::DELIVERY_COUNT, HeaderValue::Int(returns));
+        let (exchange, routing_key) = (topology::SUBMIT.to_owned(), String::new());
+        Delivery { tag, exchange, routing_key, redelivered: true, properties, body: Vec::new() }
+    }
+
+    /// If it is what kills the process, it does so without company, and nothing passes it (H28).
+    #[test]
+    fn h28_what_came_back_three_times_is_decided_alone_and_in_its_place() {
+        let returns = [0, 2, 3, 0, 1, 3, 4, 0];
+        let chunk = (1..).zip(returns).map(|(tag, returns)| delivery(tag, returns)).collect();
+        let parts: Vec<Vec<u64>> =
+            apart(chunk).iter().map(|part| part.iter().map(|it| it.tag).collect()).collect();
+        assert_eq!(parts, [vec![1, 2], vec![3], vec![4, 5], vec![6], vec![7], vec![8]]);
+    }
+}

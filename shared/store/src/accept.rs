@@ -132,18 +132,25 @@ impl Store {
         submissions: &[Accept],
         limits: Limits,
     ) -> Result<Vec<Accepted>, Error> {
-        let mut pipeline = Pipeline::with_capacity(submissions.len());
-        let mut states = Vec::with_capacity(submissions.len());
-        for submission in submissions {
-            let state = job::state::next(None, submission.first.event())
-                .map_err(|e| Error::Unexpected(e.to_string()))?;
-            states.push(state);
-            if is_seeded(Bug::NoDuplicates) {
-                pipeline.cmd("DEL").arg(self.keys().job(&submission.name)).ignore();
-            }
-            self.accept_call(submission, state, limits).add_to(&mut pipeline);
+        if submissions.is_empty() {
+            return Ok(Vec::new());
         }
-        let answers = self.run(&pipeline).await?;
+        let states = submissions
+            .iter()
+            .map(|submission| job::state::next(None, submission.first.event()))
+            .collect::<Result<Vec<State>, _>>()
+            .map_err(|e| Error::Unexpected(e.to_string()))?;
+        let build = |epoch| {
+            let mut pipeline = Pipeline::with_capacity(submissions.len());
+            for (submission, state) in submissions.iter().zip(&states) {
+                if is_seeded(Bug::NoDuplicates) {
+                    pipeline.cmd("DEL").arg(self.keys().job(&submission.name)).ignore();
+                }
+                self.accept_call(submission, *state, limits, epoch).add_to(&mut pipeline);
+            }
+            pipeline
+        };
+        let answers = self.run_in_epoch(build).await?;
         answers
             .into_iter()
             .zip(states)
@@ -151,7 +158,7 @@ impl Store {
             .collect()
     }
 
-    fn accept_call(&self, submission: &Accept, state: State, limits: Limits) -> Call {
+    fn accept_call(&self, submission: &Accept, state: State, limits: Limits, epoch: u64) -> Call {
         let keys = self.keys();
         let name = &submission.name;
         let slot = keys.slot(name);
@@ -185,7 +192,7 @@ impl Store {
             .arg(timer.map_or_else(absent, |ms| ms.to_string()))
             .arg(submission.spec.deadline.map_or_else(absent, |t| t.0.to_string()))
             .arg(self.settings().outbox_per_client_max)
-            .arg(self.epoch())
+            .arg(epoch)
             .arg(submission.nonce.as_str())
             .arg(u8::from(set.is_some()))
             .arg(limits.unfinished_max)

@@ -161,15 +161,21 @@ impl Store {
     /// # Errors
     /// Nothing is known of any of them: call again with the same.
     pub async fn change(&self, changes: &[Change]) -> Result<Vec<Changed>, Error> {
-        let mut pipeline = Pipeline::with_capacity(changes.len());
-        for change in changes {
-            self.change_call(change).add_to(&mut pipeline);
+        if changes.is_empty() {
+            return Ok(Vec::new());
         }
-        let answers = self.run(&pipeline).await?;
+        let build = |epoch| {
+            let mut pipeline = Pipeline::with_capacity(changes.len());
+            for change in changes {
+                self.change_call(change, epoch).add_to(&mut pipeline);
+            }
+            pipeline
+        };
+        let answers = self.run_in_epoch(build).await?;
         answers.into_iter().map(|value| changed(&Reply::new(value)?)).collect()
     }
 
-    fn change_call(&self, change: &Change) -> Call {
+    fn change_call(&self, change: &Change, epoch: u64) -> Call {
         let slot = self.keys().slot(&change.name);
         let common = self.change_keys(&change.name);
         let mut sets: Vec<String> = Vec::new();
@@ -232,7 +238,7 @@ impl Store {
                 .arg(leaves)
                 .arg(enters);
         }
-        call = call.arg(change.set.len() * 2 + 2).arg("epoch").arg(self.epoch());
+        call = call.arg(change.set.len() * 2 + 2).arg("epoch").arg(epoch);
         for (field, value) in &change.set {
             call = call.arg(*field).arg(value.as_slice());
         }

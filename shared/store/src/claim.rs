@@ -121,15 +121,21 @@ impl Store {
     /// # Errors
     /// Nothing is known of any of them: call again with the same nonces.
     pub async fn claim(&self, claims: &[Claim]) -> Result<Vec<Claimed>, Error> {
-        let mut pipeline = Pipeline::with_capacity(claims.len());
-        for claim in claims {
-            self.claim_call(claim).add_to(&mut pipeline);
+        if claims.is_empty() {
+            return Ok(Vec::new());
         }
-        let answers = self.run(&pipeline).await?;
+        let build = |epoch| {
+            let mut pipeline = Pipeline::with_capacity(claims.len());
+            for claim in claims {
+                self.claim_call(claim, epoch).add_to(&mut pipeline);
+            }
+            pipeline
+        };
+        let answers = self.run_in_epoch(build).await?;
         answers.into_iter().map(|value| claimed(&Reply::new(value)?)).collect()
     }
 
-    fn claim_call(&self, claim: &Claim) -> Call {
+    fn claim_call(&self, claim: &Claim, epoch: u64) -> Call {
         let slot = self.keys().slot(&claim.name);
         let mut keys: Vec<String> = self.change_keys(&claim.name).into();
         for state in [State::Queued, State::Running] {
@@ -149,7 +155,7 @@ impl Store {
             .arg(State::Running.as_str())
             .arg(Event::Started.as_str())
             .arg(self.settings().outbox_per_client_max)
-            .arg(self.epoch())
+            .arg(epoch)
             .arg(u8::from(claim.not_here))
             .arg(claim.payload.as_slice())
             .arg(LOST_BEFORE_ALONE)
