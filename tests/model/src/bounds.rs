@@ -109,3 +109,23 @@ impl Mistake {
         Self::NoDuplicates,
     ];
 }
+
+/// What production leaves open, found by this search. Everything else is searched with the gaps
+/// closed, as they could be; each by itself must be found again as long as it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Gap {
+    /// A registrar that is no longer the active one decides a redelivered submission, takes the
+    /// next dispatch number, and ends before it has sent it. The message that is out is dropped by
+    /// the claim, and nobody sends another. Closed by keeping body and timer until the confirm, as
+    /// the scheduler does.
+    NumberInVain,
+    /// A worker whose right was taken acknowledges its message. If the one that took it had lost
+    /// its own delivery in the meantime, its death is noticed by nobody. Closed by giving the
+    /// message back: the next claim detaches the run, or drops the message.
+    RefusedAndAcked,
+}
+
+impl Gap {
+    /// Every gap.
+    pub const ALL: &[Self] = &[Self::NumberInVain, Self::RefusedAndAcked];
+}

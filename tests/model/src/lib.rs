@@ -10,5 +10,5 @@ pub mod state;
 pub mod store;
 pub mod work;
 
-pub use bounds::{Bounds, Budget, Mistake};
+pub use bounds::{Bounds, Budget, Gap, Mistake};
 pub use model::Protocol;

@@ -3,7 +3,7 @@
 use client::Standing;
 use job::{Event, State as JobState};
 
-use crate::bounds::Mistake;
+use crate::bounds::{Gap, Mistake};
 use crate::model::Protocol;
 use crate::state::{
     Ask, Broken, Decided, Held, Letter, Question, Registrar, Repeated, Said, State, What, Work,
@@ -107,6 +107,9 @@ impl State {
         if question.is_behind && !is_lost {
             self.broken = Some(Broken::FalseUnknown);
         }
+        if self.run > 0 && !is_lost {
+            self.broken = Some(Broken::LossUndeclared);
+        }
         Said::Unknown(is_lost)
     }
 
@@ -127,7 +130,9 @@ impl State {
         let Some(held) = self.registrar(former).map(|it| it.held[place]) else { return };
         self.open(protocol);
         let (work, answer) = match held.letter.what {
-            What::Submission(job) => self.accept(job, &held, aged, protocol),
+            What::Submission(job) => {
+                self.accept(job, &held, aged, protocol)
+            }
             What::Question(question) => (None, self.negative(&question)),
         };
         if let Some(registrar) = self.registrar(former) {
@@ -139,6 +144,9 @@ impl State {
         let Held { nonce, letter, .. } = *held;
         let sent = Submission { job, nonce, redelivered: letter.redelivered, aged };
         let accepted = self.store.accept(sent, protocol.mistake);
+        if let (Accepted::Redispatch(_), true) = (accepted, protocol.closes(Gap::NumberInVain)) {
+            self.store.keep_payload(job);
+        }
         let fact = self.store.job(job).map(|job| (job.epoch, job.revision, job.state));
         let receipt = |repeated: Repeated| fact.map_or(Said::Refused, |fact| Said::Receipt(fact, repeated));
         match accepted {
@@ -181,7 +189,7 @@ impl State {
     }
 
     /// What was decided goes to the work queue.
-    pub fn dispatch(&mut self, former: bool, place: usize) {
+    pub fn dispatch(&mut self, former: bool, place: usize, protocol: &Protocol) {
         let epoch = self.store.epoch;
         let Some(registrar) = self.registrar(former) else { return };
         let held = &mut registrar.held[place];
@@ -190,6 +198,10 @@ impl State {
             return;
         };
         self.work.push(Work { job, dispatch, epoch, redelivered: false });
+        if protocol.closes(Gap::NumberInVain) {
+            self.open(protocol);
+            self.store.dispatched(job, dispatch);
+        }
     }
 
     /// The first deliveries, as far as they are settled, are acknowledged.

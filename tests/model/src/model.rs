@@ -4,7 +4,7 @@ use client::Standing;
 use job::{Event, State as JobState};
 use stateright::{Model, Property};
 
-use crate::bounds::{Bounds, Mistake};
+use crate::bounds::{Bounds, Gap, Mistake};
 use crate::properties;
 use crate::state::{Ask, Broken, State};
 use crate::store::Record;
@@ -16,6 +16,8 @@ pub struct Protocol {
     pub bounds: Bounds,
     /// What is wrong on purpose.
     pub mistake: Option<Mistake>,
+    /// What production leaves open, and is closed here.
+    pub closed: Vec<Gap>,
     /// What must have been seen somewhere, or the search has shown nothing.
     pub sights: Vec<properties::Sight>,
 }
@@ -23,7 +25,7 @@ pub struct Protocol {
 impl Protocol {
     /// The protocol as it is meant to be.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, mistake: None, sights: Vec::new() }
+        Self { bounds, mistake: None, closed: Gap::ALL.to_vec(), sights: Vec::new() }
     }
 
     /// With a mistake in it.
@@ -35,6 +37,17 @@ impl Protocol {
     #[must_use]
     pub fn shows(self, sights: &[properties::Sight]) -> Self {
         Self { sights: sights.to_vec(), ..self }
+    }
+
+    /// As production is built, with this gap open.
+    #[must_use]
+    pub fn leaves_open(mut self, gap: Gap) -> Self {
+        self.closed.retain(|closed| *closed != gap);
+        self
+    }
+
+    pub(crate) fn closes(&self, gap: Gap) -> bool {
+        self.closed.contains(&gap)
     }
 
     pub(crate) fn makes(&self, mistake: Mistake) -> bool {
@@ -149,7 +162,7 @@ impl State {
                 self.left.hiccups -= 1;
                 self.hiccup(former, place, ran, protocol);
             }
-            Action::Dispatch { former, place } => self.dispatch(former, place),
+            Action::Dispatch { former, place } => self.dispatch(former, place, protocol),
             Action::Acknowledge { former } => self.acknowledge(former),
             Action::Send { former } => self.send(former),
             Action::RegistrarLeaves { lives } => {

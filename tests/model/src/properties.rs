@@ -46,17 +46,10 @@ pub fn always() -> Vec<Property<Protocol>> {
             !(0..runs.len()).any(is_twin)
         }),
         always_true("I8 the end is told", |protocol, state| {
-            state.run > 0 || !state.rests(protocol) || state.all_jobs(|job| state.is_told(job))
+            let is_whole = state.run == 0 && !state.workers.is_empty();
+            !is_whole || !state.rests(protocol) || state.all_jobs(|job| state.is_told(job))
         }),
-        always_true("I9 a loss that was looked at is declared", |_, state| {
-            let is_read = state.store.epoch > 1 || state.store.run_seen == state.run;
-            let knows_more = state.clients.iter().zip(&state.store.records).any(|(client, record)| {
-                client.inbox.contains(&Said::Unknown(false))
-                    && record.is_none()
-                    && client.standing == Some(Standing::Accepted)
-            });
-            !knows_more || is_read && state.run == 0
-        }),
+        always_true("I9 a loss is declared", |_, state| state.has_not(Broken::LossUndeclared)),
         always_true("I10 unknown means unknown", |_, state| {
             state.has_not(Broken::FalseUnknown)
         }),
@@ -128,7 +121,6 @@ impl State {
                     || is_taken
                     || has_message(record.dispatch)
                     || self.is_in_the_line(job)
-                    || self.former.is_some()
             }
             JobState::Running if record.detached => record.timer,
             JobState::Running => has_message(record.dispatch),
@@ -217,6 +209,11 @@ pub const OF_A_LOSS: &[Sight] = &[
     ("a work message of an older epoch writes its record again", |_, state| {
         state.any_job(|job| job.epoch > 1 && job.revision == 1 && job.fence.0 == 0)
             && state.workers.iter().any(|worker| worker.claiming.is_some())
+    }),
+    // Known, and said in the promises' limits: only a new submission moves it, if anything does.
+    ("a job whose end was lost stands still", |protocol, state| {
+        state.run > 0 && !state.workers.is_empty() && state.rests(protocol)
+            && !state.all_jobs(|job| state.is_settled(job))
     }),
     ("a fence's number is given twice, and the nonce tells them apart", |_, state| {
         let runs: Vec<_> = state.workers.iter().flat_map(|worker| &worker.runs).collect();

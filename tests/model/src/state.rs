@@ -212,6 +212,8 @@ pub enum Broken {
     OrderLost,
     /// A job that had ended went on.
     EndedAndWentOn,
+    /// `unknown` was said after a loss, and not that there was one.
+    LossUndeclared,
     /// A superseded attempt has written.
     StaleWrite,
 }

@@ -232,6 +232,13 @@ impl Store {
         true
     }
 
+    /// Keeps the body, and looks at the job again, until its dispatch is confirmed.
+    pub fn keep_payload(&mut self, job: u8) {
+        if let Some(job) = self.job_mut(job) {
+            (job.payload, job.timer) = (true, true);
+        }
+    }
+
     /// `redispatch.lua`: the next number for a queued job whose dispatch was not confirmed.
     pub fn redispatch(&mut self, job: u8, seen: u8) -> Option<u8> {
         let job = self.job_mut(job)?;

@@ -3,7 +3,7 @@
 use job::{Event, State as JobState};
 use store::claim::runs_alone;
 
-use crate::bounds::Mistake;
+use crate::bounds::{Gap, Mistake};
 use crate::claim::{Asked, Meaning};
 use crate::model::Protocol;
 use crate::state::{Broken, Claiming, Run, Said, State, Timed, Work, Worker};
@@ -120,10 +120,11 @@ impl State {
         }
         self.workers[at].runs.remove(place);
         let Some(work) = run.delivery else { return };
-        if event == Event::GivenBack {
+        let refused = changed == Changed::Refused;
+        if event == Event::GivenBack || (refused && protocol.closes(Gap::RefusedAndAcked)) {
             self.work.push(Work { redelivered: true, ..work });
         } else {
-            self.workers[at].settling = Some((work, changed == Changed::Refused));
+            self.workers[at].settling = Some((work, refused));
         }
     }
 
@@ -150,10 +151,15 @@ impl State {
         let held = self.store.beat(run.job, run.fence, detach);
         if detach || !held {
             let worker = &mut self.workers[at];
-            worker.settling = run.delivery.map(|work| (work, !held));
             worker.runs[place].delivery = None;
             if !held {
                 worker.runs.remove(place);
+            }
+            let Some(work) = run.delivery else { return };
+            if !held && protocol.closes(Gap::RefusedAndAcked) {
+                self.work.push(Work { redelivered: true, ..work });
+            } else {
+                worker.settling = Some((work, !held));
             }
         }
     }
