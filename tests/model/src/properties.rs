@@ -4,7 +4,7 @@ use client::Standing;
 use job::State as JobState;
 use stateright::{Model, Property};
 
-use crate::model::Protocol;
+use crate::model::{Action, Protocol};
 use crate::state::{Broken, Said, State, What, Work};
 use crate::store::Record;
 
@@ -23,7 +23,7 @@ pub fn always() -> Vec<Property<Protocol>> {
         }),
         always_true("I2 what comes to rest is settled", |protocol, state| {
             let is_whole = state.run == 0 && !state.workers.is_empty();
-            !is_whole || !state.rests(protocol) || state.all_jobs(|job| state.is_settled(job))
+            !is_whole || state.all_jobs(|job| state.is_settled(job)) || !state.rests(protocol)
         }),
         always_true("I2 what waits or runs has a message, or a timer", |_, state| {
             state.run > 0 || state.all_jobs(|job| state.is_carried(job))
@@ -47,7 +47,7 @@ pub fn always() -> Vec<Property<Protocol>> {
         }),
         always_true("I8 the end is told", |protocol, state| {
             let is_whole = state.run == 0 && !state.workers.is_empty();
-            !is_whole || !state.rests(protocol) || state.all_jobs(|job| state.is_told(job))
+            !is_whole || state.all_jobs(|job| state.is_told(job)) || !state.rests(protocol)
         }),
         always_true("I9 a loss is declared", |_, state| state.has_not(Broken::LossUndeclared)),
         always_true("I10 unknown means unknown", |_, state| {
@@ -73,7 +73,10 @@ impl State {
         let mut actions = Vec::new();
         self.by_itself(protocol, &mut actions);
         // What cannot be done now (a job that must run alone waits) is no action.
-        !actions.into_iter().any(|action| protocol.next_state(self, action).is_some())
+        let may_wait = |action: &Action| matches!(action, Action::Claim { .. });
+        !actions.into_iter().any(|action| {
+            !may_wait(&action) || protocol.next_state(self, action).is_some()
+        })
     }
 
     /// Whether a job has ended or was never to be, and its client can know.
@@ -212,8 +215,8 @@ pub const OF_A_LOSS: &[Sight] = &[
     }),
     // Known, and said in the promises' limits: only a new submission moves it, if anything does.
     ("a job whose end was lost stands still", |protocol, state| {
-        state.run > 0 && !state.workers.is_empty() && state.rests(protocol)
-            && !state.all_jobs(|job| state.is_settled(job))
+        let is_whole = state.run > 0 && !state.workers.is_empty();
+        is_whole && !state.all_jobs(|job| state.is_settled(job)) && state.rests(protocol)
     }),
     ("a fence's number is given twice, and the nonce tells them apart", |_, state| {
         let runs: Vec<_> = state.workers.iter().flat_map(|worker| &worker.runs).collect();

@@ -283,10 +283,20 @@ impl State {
 
     /// A number that nobody uses.
     pub fn fresh_nonce(&self) -> u8 {
-        let mut copy = self.clone();
-        let mut most = 0;
-        copy.each_nonce(&mut |nonce| most = most.max(*nonce));
-        most + 1
+        let stores = [&self.store, &self.disk].into_iter().flat_map(|store| &store.records);
+        let of_records = stores.filter_map(|record| match record {
+            Some(Record::Job(job)) => Some(job.fence.1.max(job.runner)),
+            _ => None,
+        });
+        let registrars = [Some(&self.active), self.former.as_ref()].into_iter().flatten();
+        let of_the_line = registrars.flat_map(|it| it.held.iter().map(|held| held.nonce));
+        let of_the_work = self.workers.iter().flat_map(|worker| {
+            let runs = worker.runs.iter().map(|run| run.fence.1.max(run.nonce));
+            runs.chain(worker.claiming.iter().map(|claiming| claiming.nonce))
+        });
+        let timed = self.timed.iter().map(|timed| timed.seen.fence.1.max(timed.seen.runner));
+        let all = of_records.chain(of_the_line).chain(of_the_work).chain(timed);
+        all.max().unwrap_or_default() + 1
     }
 
     fn each_nonce(&mut self, with: &mut impl FnMut(&mut u8)) {
