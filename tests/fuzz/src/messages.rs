@@ -33,7 +33,8 @@ pub fn submission(data: &[u8]) {
     let digest = protocol::submission::digest(&submission.job_type, spec, &submission.body);
     assert_eq!(digest, submission.digest, "the digest follows from what is kept");
     let again = serde_json::to_string(spec).ok().and_then(|text| serde_json::from_str(&text).ok());
-    let exact = |at: Option<UnixMillis>| at.is_none_or(|at| UnixMillis::parse(&at.to_string()) == Some(at));
+    let exact =
+        |at: Option<UnixMillis>| at.is_none_or(|at| UnixMillis::parse(&at.to_string()) == Some(at));
     if exact(spec.not_before) && exact(spec.deadline) {
         assert_eq!(again.as_ref(), Some(spec), "what a work message carries is read back");
     } else {

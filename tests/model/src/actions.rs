@@ -90,9 +90,10 @@ impl State {
                 }
             }
         }
-        let to_dispatch = registrar.held.iter().position(|held| {
-            held.decided.is_some_and(|decided| decided.work.is_some())
-        });
+        let to_dispatch = registrar
+            .held
+            .iter()
+            .position(|held| held.decided.is_some_and(|decided| decided.work.is_some()));
         to.extend(to_dispatch.map(|place| Action::Dispatch { former, place }));
         if registrar.settled() > 0 {
             to.push(Action::Acknowledge { former });
@@ -152,8 +153,14 @@ impl State {
                 to.push(Action::Drop(id));
             }
             if client.standing.is_some() {
-                let asks = [(left.asks, Ask::Status), (left.voids, Ask::Void), (left.cancels, Ask::Cancel)];
-                to.extend(asks.iter().filter(|(left, _)| *left > 0).map(|(_, ask)| Action::Ask(id, *ask)));
+                let asks = [
+                    (left.asks, Ask::Status),
+                    (left.voids, Ask::Void),
+                    (left.cancels, Ask::Cancel),
+                ];
+                to.extend(
+                    asks.iter().filter(|(left, _)| *left > 0).map(|(_, ask)| Action::Ask(id, *ask)),
+                );
             }
             if left.crashes > 0 && !client.inbox.is_empty() {
                 to.push(Action::ClientDies(id));
@@ -198,7 +205,8 @@ impl State {
             let registrar = if former { self.former.as_ref() } else { Some(&self.active) };
             let Some(registrar) = registrar else { continue };
             let Some(place) = registrar.undecided() else { continue };
-            if left.hiccups > 0 && matches!(registrar.held[place].letter.what, What::Submission(_)) {
+            if left.hiccups > 0 && matches!(registrar.held[place].letter.what, What::Submission(_))
+            {
                 to.push(Action::Hiccup { former, place, ran: false });
                 to.push(Action::Hiccup { former, place, ran: true });
             }

@@ -6,6 +6,7 @@ pub mod claim;
 pub mod line;
 pub mod model;
 pub mod properties;
+pub mod searches;
 pub mod state;
 pub mod store;
 pub mod work;

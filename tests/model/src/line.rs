@@ -130,9 +130,7 @@ impl State {
         let Some(held) = self.registrar(former).map(|it| it.held[place]) else { return };
         self.open(protocol);
         let (work, answer) = match held.letter.what {
-            What::Submission(job) => {
-                self.accept(job, &held, aged, protocol)
-            }
+            What::Submission(job) => self.accept(job, &held, aged, protocol),
             What::Question(question) => (None, self.negative(&question)),
         };
         if let Some(registrar) = self.registrar(former) {
@@ -140,7 +138,13 @@ impl State {
         }
     }
 
-    fn accept(&mut self, job: u8, held: &Held, aged: bool, protocol: &Protocol) -> (Option<u8>, Said) {
+    fn accept(
+        &mut self,
+        job: u8,
+        held: &Held,
+        aged: bool,
+        protocol: &Protocol,
+    ) -> (Option<u8>, Said) {
         let Held { nonce, letter, .. } = *held;
         let sent = Submission { job, nonce, redelivered: letter.redelivered, aged };
         let accepted = self.store.accept(sent, protocol.mistake);
@@ -148,7 +152,8 @@ impl State {
             self.store.keep_payload(job);
         }
         let fact = self.store.job(job).map(|job| (job.epoch, job.revision, job.state));
-        let receipt = |repeated: Repeated| fact.map_or(Said::Refused, |fact| Said::Receipt(fact, repeated));
+        let receipt =
+            |repeated: Repeated| fact.map_or(Said::Refused, |fact| Said::Receipt(fact, repeated));
         match accepted {
             Accepted::New => (Some(1), receipt(false)),
             Accepted::Redispatch(number) => (Some(number), receipt(true)),
@@ -200,7 +205,7 @@ impl State {
         self.work.push(Work { job, dispatch, epoch, redelivered: false });
         if protocol.closes(Gap::NumberInVain) {
             self.open(protocol);
-            self.store.dispatched(job, dispatch);
+            self.store.dispatched(job, dispatch, protocol.closes(Gap::LateConfirm));
         }
     }
 
@@ -257,8 +262,7 @@ impl State {
 impl Registrar {
     /// How many of the first deliveries may be acknowledged.
     pub fn settled(&self) -> usize {
-        let is_settled =
-            |held: &&Held| held.decided.is_some_and(|decided| decided.work.is_none());
+        let is_settled = |held: &&Held| held.decided.is_some_and(|decided| decided.work.is_none());
         self.held.iter().take_while(is_settled).count()
     }
 

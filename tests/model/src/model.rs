@@ -128,7 +128,11 @@ impl Model for Protocol {
 
 impl State {
     pub(crate) fn open(&mut self, protocol: &Protocol) {
-        self.store.open(self.run, protocol.mistake);
+        let known = if protocol.closes(Gap::EpochGivenTwice) { self.epoch_known } else { 0 };
+        self.store.open(self.run, known, protocol.mistake);
+        if self.left.losses > 0 {
+            self.epoch_known = self.epoch_known.max(self.store.epoch);
+        }
     }
 
     fn step(&mut self, action: Action, protocol: &Protocol) -> Option<()> {

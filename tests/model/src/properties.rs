@@ -50,9 +50,7 @@ pub fn always() -> Vec<Property<Protocol>> {
             !is_whole || state.all_jobs(|job| state.is_told(job)) || !state.rests(protocol)
         }),
         always_true("I9 a loss is declared", |_, state| state.has_not(Broken::LossUndeclared)),
-        always_true("I10 unknown means unknown", |_, state| {
-            state.has_not(Broken::FalseUnknown)
-        }),
+        always_true("I10 unknown means unknown", |_, state| state.has_not(Broken::FalseUnknown)),
         always_true("I10 what is voided is never accepted", |_, state| {
             state.has_not(Broken::VoidedAndAccepted)
         }),
@@ -74,9 +72,9 @@ impl State {
         self.by_itself(protocol, &mut actions);
         // What cannot be done now (a job that must run alone waits) is no action.
         let may_wait = |action: &Action| matches!(action, Action::Claim { .. });
-        !actions.into_iter().any(|action| {
-            !may_wait(&action) || protocol.next_state(self, action).is_some()
-        })
+        !actions
+            .into_iter()
+            .any(|action| !may_wait(&action) || protocol.next_state(self, action).is_some())
     }
 
     /// Whether a job has ended or was never to be, and its client can know.
@@ -96,9 +94,8 @@ impl State {
     fn messages(&self) -> impl Iterator<Item = Work> {
         let of_workers = self.workers.iter().flat_map(|worker| {
             let claiming = worker.claiming.filter(|it| it.is_held).map(|it| it.work);
-            let settling = worker.settling.map(|(work, _)| work);
             let runs = worker.runs.iter().filter_map(|run| run.delivery);
-            claiming.into_iter().chain(settling).chain(runs)
+            claiming.into_iter().chain(worker.settling).chain(runs)
         });
         self.work.iter().copied().chain(of_workers)
     }
@@ -114,16 +111,12 @@ impl State {
     /// Whether somebody will take a job further.
     fn is_carried(&self, job: u8) -> bool {
         let Some(record) = self.store.job(job) else { return true };
-        let has_message = |number| {
-            self.messages().any(|work| work.job == job && work.dispatch == number)
-        };
+        let has_message =
+            |number| self.messages().any(|work| work.job == job && work.dispatch == number);
         match record.state {
             JobState::Queued => {
                 let is_taken = self.timed.as_ref().is_some_and(|timed| timed.job == job);
-                record.timer
-                    || is_taken
-                    || has_message(record.dispatch)
-                    || self.is_in_the_line(job)
+                record.timer || is_taken || has_message(record.dispatch) || self.is_in_the_line(job)
             }
             JobState::Running if record.detached => record.timer,
             JobState::Running => has_message(record.dispatch),
@@ -179,8 +172,9 @@ pub const OF_THE_WORK: &[Sight] = &[
     ("a dead worker's job is started again", |_, state| {
         state.any_job(|job| job.lost > 0 && job.state == JobState::Running)
     }),
-    ("a superseded attempt is refused", |_, state| {
-        state.workers.iter().any(|worker| worker.settling.is_some_and(|(_, refused)| refused))
+    ("a superseded attempt has not noticed yet", |_, state| {
+        let mut runs = state.workers.iter().flat_map(|worker| &worker.runs);
+        runs.any(|run| state.store.job(run.job).is_some_and(|job| job.fence > run.fence))
     }),
     ("two attempts run at once, with two fences", |_, state| {
         let runs: Vec<_> = state.workers.iter().flat_map(|worker| &worker.runs).collect();

@@ -152,8 +152,8 @@ pub struct Worker {
     pub runs: Vec<Run>,
     /// What is to be claimed.
     pub claiming: Option<Claiming>,
-    /// What is to be acknowledged, and whether its outcome was refused.
-    pub settling: Option<(Work, bool)>,
+    /// What is to be acknowledged.
+    pub settling: Option<Work>,
 }
 
 /// What the scheduler is at.
@@ -227,6 +227,8 @@ pub struct State {
     pub disk: Store,
     /// Grows when it comes back.
     pub run: u8,
+    /// The highest epoch that a process has seen which lives.
+    pub epoch_known: u8,
     /// Each with its job.
     pub clients: Vec<Client>,
     /// Questions that no inquiry process has read; in no order.
@@ -260,6 +262,7 @@ impl State {
             disk: store.clone(),
             store,
             run: 0,
+            epoch_known: 1,
             clients: vec![client; bounds.clients.into()],
             requests: Vec::new(),
             line: Vec::new(),
@@ -330,7 +333,9 @@ impl State {
         let is_owner = |store: &Store, worker: usize| -> Vec<bool> {
             let owner = |job: u8| store.job(job).and_then(|job| job.owner);
             (0..store.records.len())
-                .map(|job| owner(u8::try_from(job).unwrap_or(u8::MAX)).map(usize::from) == Some(worker))
+                .map(|job| {
+                    owner(u8::try_from(job).unwrap_or(u8::MAX)).map(usize::from) == Some(worker)
+                })
                 .collect()
         };
         // The nonces of workers that differ in nothing else would decide: they come last.

@@ -45,6 +45,8 @@ pub struct Job {
     pub payload: bool,
     /// Whether the scheduler looks at it.
     pub timer: bool,
+    /// Whether a later dispatch was sent (`dispatched_at`), and nobody has claimed it yet.
+    pub is_sent: bool,
     /// Whether a client has asked the run to stop.
     pub cancel_asked: bool,
     /// Attempts in a row that ended without an outcome.
@@ -128,10 +130,11 @@ impl Store {
     }
 
     /// `open.lua`: another run id than before means that something may be lost.
-    pub fn open(&mut self, run: u8, mistake: Option<Mistake>) {
+    /// `known` is the highest epoch that whoever opens it has seen.
+    pub fn open(&mut self, run: u8, known: u8, mistake: Option<Mistake>) {
         if self.run_seen != run && mistake != Some(Mistake::LossUnnoticed) {
             self.run_seen = run;
-            self.epoch += 1;
+            self.epoch = self.epoch.max(known) + 1;
         }
     }
 
@@ -170,7 +173,7 @@ impl Store {
                 let is_left_out = mistake == Some(Mistake::NotDispatchedAgain);
                 if job.state == State::Queued && job.attempt == 0 && again && !is_left_out {
                     job.dispatch += 1;
-                    job.epoch = epoch;
+                    (job.epoch, job.is_sent) = (epoch, true);
                     return Accepted::Redispatch(job.dispatch);
                 }
                 Accepted::Duplicate
@@ -213,6 +216,7 @@ impl Store {
                 (record.state, record.epoch) = (state, epoch);
                 (record.owner, record.leased) = (Some(asked.owner), true);
                 (record.detached, record.payload, record.timer) = (false, false, false);
+                record.is_sent = false;
             }
             _ => {}
         }
@@ -246,14 +250,16 @@ impl Store {
             return None;
         }
         job.dispatch += 1;
+        job.is_sent = true;
         Some(job.dispatch)
     }
 
-    /// `dispatched.lua`: the broker has it.
-    pub fn dispatched(&mut self, job: u8, number: u8) {
+    /// `dispatched.lua`: the broker has it. With `unclaimed`, only if nobody has claimed it since.
+    pub fn dispatched(&mut self, job: u8, number: u8, unclaimed: bool) {
         if let Some(job) = self.job_mut(job)
             && job.state == State::Queued
             && job.dispatch == number
+            && (job.is_sent || !unclaimed)
         {
             (job.payload, job.timer) = (false, false);
         }
@@ -329,6 +335,7 @@ impl Job {
             detached: false,
             payload: false,
             timer: false,
+            is_sent: false,
             cancel_asked: false,
             lost: 0,
             alone: false,
@@ -356,9 +363,11 @@ impl Job {
             Event::Lost => {
                 self.lost += 1;
                 self.alone |= change.alone;
-                (self.dispatch, self.timer) = (self.dispatch + 1, true);
+                (self.dispatch, self.timer, self.is_sent) = (self.dispatch + 1, true, true);
             }
-            Event::Due => (self.dispatch, self.timer) = (self.dispatch + 1, true),
+            Event::Due => {
+                (self.dispatch, self.timer, self.is_sent) = (self.dispatch + 1, true, true);
+            }
             _ => {
                 (self.payload, self.timer, self.lost, self.alone) = (false, false, 0, false);
                 self.cancel_asked = false;

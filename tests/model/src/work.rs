@@ -42,7 +42,7 @@ impl State {
             (Meaning::Wait, _) => return None,
             (Meaning::Missing, _) if work.epoch < self.store.epoch => self.rebuild(work, nonce),
             (Meaning::Missing | Meaning::Drop | Meaning::Detach, _) | (_, None) => {
-                self.settle(at, delivery, false);
+                self.settle(at, delivery);
             }
             (Meaning::Started | Meaning::Start { .. }, Some(job)) => {
                 let delivery = delivery.filter(|_| !protocol.makes(Mistake::WorkAckedFirst));
@@ -58,15 +58,15 @@ impl State {
                 let event = if is_cancelled { Event::Cancelled } else { Event::Failed };
                 let change = Change { fence: Some(job.fence), ..Change::new(event) };
                 self.change(work.job, &change, None);
-                self.settle(at, delivery, false);
+                self.settle(at, delivery);
             }
         }
         Some(())
     }
 
-    fn settle(&mut self, at: usize, delivery: Option<Work>, refused: bool) {
+    fn settle(&mut self, at: usize, delivery: Option<Work>) {
         self.workers[at].claiming = None;
-        self.workers[at].settling = delivery.map(|work| (work, refused));
+        self.workers[at].settling = delivery;
     }
 
     /// A message of an older epoch writes its record again, and is claimed then.
@@ -124,17 +124,12 @@ impl State {
         if event == Event::GivenBack || (refused && protocol.closes(Gap::RefusedAndAcked)) {
             self.work.push(Work { redelivered: true, ..work });
         } else {
-            self.workers[at].settling = Some((work, refused));
+            self.workers[at].settling = Some(work);
         }
     }
 
     /// Writes a change, and finds out whether a superseded run wrote it.
-    pub fn change(
-        &mut self,
-        job: u8,
-        change: &Change,
-        by: Option<u8>,
-    ) -> Changed {
+    pub fn change(&mut self, job: u8, change: &Change, by: Option<u8>) -> Changed {
         let changed = self.store.change(job, change);
         if let (Changed::Applied(runner), Some(by)) = (changed, by)
             && runner != by
@@ -159,7 +154,7 @@ impl State {
             if !held && protocol.closes(Gap::RefusedAndAcked) {
                 self.work.push(Work { redelivered: true, ..work });
             } else {
-                worker.settling = Some((work, !held));
+                worker.settling = Some(work);
             }
         }
     }
@@ -168,7 +163,7 @@ impl State {
     pub fn leave(&mut self, at: usize, lives: bool) {
         let worker = &mut self.workers[at];
         let claimed = worker.claiming.filter(|it| it.is_held).map(|it| it.work);
-        let settling = worker.settling.take().map(|(work, _)| work);
+        let settling = worker.settling.take();
         let runs = worker.runs.iter_mut().filter_map(|run| run.delivery.take());
         let back: Vec<Work> = runs.chain(claimed).chain(settling).collect();
         self.work.extend(back.into_iter().map(|work| Work { redelivered: true, ..work }));
@@ -247,7 +242,7 @@ impl State {
     fn taken(&mut self, job: u8, seen: Job, number: Option<u8>, protocol: &Protocol) {
         let Some(number) = number else { return };
         if protocol.makes(Mistake::PayloadDroppedFirst) {
-            self.store.dispatched(job, number);
+            self.store.dispatched(job, number, false);
         }
         self.timed = Some(Timed { job, seen, number: Some(number), sent: false });
     }
@@ -265,7 +260,7 @@ impl State {
     pub fn settle_timed(&mut self, protocol: &Protocol) {
         self.open(protocol);
         if let Some(Timed { job, number: Some(number), .. }) = self.timed.take() {
-            self.store.dispatched(job, number);
+            self.store.dispatched(job, number, protocol.closes(Gap::LateConfirm));
         }
     }
 

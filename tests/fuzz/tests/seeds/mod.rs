@@ -13,7 +13,7 @@ use wire::{deliver, header, nested, table};
 type Seed = (&'static str, String, Vec<u8>);
 
 /// Every seed: its target, its name, its bytes.
-pub fn all() -> Vec<Seed> {
+pub(super) fn all() -> Vec<Seed> {
     let mut seeds = golden();
     seeds.extend(hurtful());
     seeds.extend(texts());
@@ -135,20 +135,34 @@ fn texts() -> Vec<Seed> {
     let token = format!("{ticket}.000102030405060708090a0b0c0d0e0f");
     let record = "job\nshop\nA-1~2\n00038717-e66d-8452-b0ff-31d0a0d90e47\norder.place\nqueued\n1\n1\
                   \n0\n1\n0-n\n1\nsucceeded\n1\n2\n3\n4\nhigh\n5\na,b\n6\n50\n{}\n[]\n7";
+    let no_date = "job\nshop\nA-1\n00038717-e66d-8452-b0ff-31d0a0d90e47\norder.place\nqueued\n1\n1\n\
+                   0\n1\n0-n\n1\n\n\n922337203685477580";
     let great = "job\n\n\n\n\n\n99999999999999999999\n-1\n\n\n\n\n\n9223372036854775807";
     let lists: &[(&'static str, &[&str])] = &[
         ("reply_to", &["reply.alice.till-1", "amq.gen-Fg6", "a.b", direct, "reply.alice.", "."]),
-        ("reply_to", &["counterfoil.intake", "reply.alice.a\nb", "amq.rabbitmq.reply-to", "AAAA.AA=="]),
+        (
+            "reply_to",
+            &["counterfoil.intake", "reply.alice.a\nb", "amq.rabbitmq.reply-to", "AAAA.AA=="],
+        ),
         ("identifiers", &["A-1001", "A-1001~2", "shop:A-1", "order.place", "A~4294967295", "~"]),
         ("identifiers", &["till-\u{e4}.example.org", "-", "a..b"]),
         ("subscription", &["running, terminal,stage", "*", ",, ,", "done", "progress,progress"]),
         ("ticket", &[ticket, &token, "{00038717e66d8452b0ff31d0a0d90e47}", "urn:uuid:", "."]),
         ("time", &["2026-01-31T12:00:00Z", "2026-02-02T03:40:00.25+01:00", "9999-12-31T23:59:60Z"]),
         ("time", &["-009999-01-02T01:59:59Z", "9999-12-30T22:00:00.999999999Z", "20260131T12Z"]),
-        ("record", &[record, great, "voided", "\n\n\n"]),
-        ("reply", &["*2\r\n$8\r\naccepted\r\n:5\r\n", "$-1\r\n", "*1\r\n*1\r\n*1\r\n:1\r\n", "+OK\r\n"]),
-        ("reply", &["*1000000000\r\n", "$9223372036854775807\r\nx", "-ERR no\r\n", "%1\r\n+a\r\n#t\r\n"]),
-        ("answer", &["{\"v\":1,\"answer\":\"found\",\"result\":1e999}", "{\"v\":1,\"answer\":\"found\"}"]),
+        ("record", &[record, great, no_date, "voided", "\n\n\n"]),
+        (
+            "reply",
+            &["*2\r\n$8\r\naccepted\r\n:5\r\n", "$-1\r\n", "*1\r\n*1\r\n*1\r\n:1\r\n", "+OK\r\n"],
+        ),
+        (
+            "reply",
+            &["*1000000000\r\n", "$9223372036854775807\r\nx", "-ERR no\r\n", "%1\r\n+a\r\n#t\r\n"],
+        ),
+        (
+            "answer",
+            &["{\"v\":1,\"answer\":\"found\",\"result\":1e999}", "{\"v\":1,\"answer\":\"found\"}"],
+        ),
     ];
     let mut seeds = Vec::new();
     for (place, (target, texts)) in lists.iter().enumerate() {
@@ -172,7 +186,10 @@ fn files() -> Vec<Seed> {
         ("no-toml", b"[[[[[\n=\n"),
         ("nested", b"[amqp]\nurl = [[[[{ a = { b = 1 } }]]]]\n"),
         ("a-great-number", b"[amqp]\nheartbeat_s = 99999999999999999999\n"),
-        ("variables", b"---\nCOUNTERFOIL_AMQP_URL=amqp://a:b@c/\nCOUNTERFOIL_AMQP_HEARTBEAT_S=-1\n"),
+        (
+            "variables",
+            b"---\nCOUNTERFOIL_AMQP_URL=amqp://a:b@c/\nCOUNTERFOIL_AMQP_HEARTBEAT_S=-1\n",
+        ),
         ("a-variable-of-no-section", b"---\nCOUNTERFOIL_\nCOUNTERFOIL_=1\nCOUNTERFOIL_X_Y=1\n"),
     ];
     let rows: &[(&str, &[u8])] = &[

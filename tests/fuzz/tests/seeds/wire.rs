@@ -13,13 +13,13 @@ fn long(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The arguments of a `basic.deliver`.
-pub fn deliver(key: &[u8]) -> Vec<u8> {
+pub(super) fn deliver(key: &[u8]) -> Vec<u8> {
     let exchange = short(b"counterfoil.submit");
     [&short(b"tag")[..], &7_u64.to_be_bytes(), &[0], &exchange, &short(key)].concat()
 }
 
 /// A table of texts, integers and truth values.
-pub fn table(headers: &Value) -> Vec<u8> {
+pub(super) fn table(headers: &Value) -> Vec<u8> {
     let mut entries = Vec::new();
     for (name, value) in headers.as_object().into_iter().flatten() {
         entries.extend(short(name.as_bytes()));
@@ -36,12 +36,12 @@ pub fn table(headers: &Value) -> Vec<u8> {
 }
 
 /// A table in a table in a table.
-pub fn nested(depth: usize) -> Vec<u8> {
+pub(super) fn nested(depth: usize) -> Vec<u8> {
     (0..depth).fold(table(&Value::Null), |inner, _| long(&[b"\x01tF", &inner[..]].concat()))
 }
 
 /// A content header with properties by their AMQP names, and an encoded table of headers.
-pub fn header(properties: &Value, headers: &[u8], size: usize) -> Vec<u8> {
+pub(super) fn header(properties: &Value, headers: &[u8], size: usize) -> Vec<u8> {
     const NAMES: [&str; 13] = [
         "content_type",
         "content_encoding",
