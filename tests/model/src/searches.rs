@@ -93,13 +93,13 @@ pub fn small() -> Vec<Search> {
             &["a dead worker's", "a run is detached"],
         ),
         of(
-            "work: connections that break, retries, jobs given back",
-            work(Budget { errors: 1, disconnects: 1, give_backs: 1, ..NONE }),
+            "work: a connection that breaks, a job given back",
+            work(Budget { disconnects: 1, give_backs: 1, ..NONE }),
             &["a work message is delivered again", "a job ends and is told"],
         ),
         of(
-            "work: leases that end early, connections that break, messages that come twice",
-            work(Budget { lapses: 1, disconnects: 1, repeats: 1, ..NONE }),
+            "work: a lease that ends early, a connection that breaks",
+            work(Budget { lapses: 1, disconnects: 1, ..NONE }),
             &["a superseded attempt", "two attempts run at once"],
         ),
         of(
@@ -134,7 +134,7 @@ pub fn small() -> Vec<Search> {
         ),
         of(
             "two clients, two workers",
-            Bounds { clients: 2, ..work(Budget { lapses: 1, asks: 1, ..NONE }) },
+            Bounds { clients: 2, ..work(NONE) },
             &["a job ends and is told"],
         ),
     ]
@@ -148,6 +148,21 @@ pub fn large() -> Vec<Search> {
             "work: workers that die twice, a lease that ends early, a claim that is not heard",
             work(Budget { crashes: 2, lapses: 1, hiccups: 1, ..NONE }),
             &["a superseded attempt", "attempts are used up"],
+        ),
+        of(
+            "work: connections that break, retries, jobs given back",
+            work(Budget { errors: 1, disconnects: 1, give_backs: 1, ..NONE }),
+            &["a work message is delivered again", "a job ends and is told"],
+        ),
+        of(
+            "work: leases that end early, connections that break, messages that come twice",
+            work(Budget { lapses: 1, disconnects: 1, repeats: 1, ..NONE }),
+            &["a superseded attempt", "two attempts run at once"],
+        ),
+        of(
+            "two clients, two workers, a lease that ends early, a question",
+            Bounds { clients: 2, ..work(Budget { lapses: 1, asks: 1, ..NONE }) },
+            &["a job ends and is told"],
         ),
         of(
             "the line: everything once",

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use counterfoil_protocol_model::searches::small;
 use counterfoil_protocol_model::{Bounds, Budget, Gap, Mistake, Protocol};
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -54,7 +55,10 @@ fn every_mistake_is_found_and_without_it_the_same_search_finds_nothing() {
         println!("{mistake:?}: {found:?}");
         let is_found = found.iter().any(|name| name.starts_with(property));
         assert!(is_found, "{mistake:?} breaks {found:?}, and is to break {property}");
-        assert_eq!(broken(Protocol::new(bounds)), BTreeSet::new(), "{mistake:?}, left out");
+        // Some of the searches are those of every run.
+        if small().iter().all(|search| search.bounds != bounds) {
+            assert_eq!(broken(Protocol::new(bounds)), BTreeSet::new(), "{mistake:?}, left out");
+        }
     }
 }
 
