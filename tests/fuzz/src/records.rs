@@ -77,14 +77,17 @@ pub fn record(data: &[u8]) {
     if let Some(name) = record.name() {
         assert_eq!(store::JobName::from_member(&name.member()), Some(name));
     }
-    // An instant that is no date comes from nobody but who has written into Redis by hand.
+    // An instant that is no date, or an epoch beyond AMQP's integers, comes from nobody but who has
+    // written into Redis by hand.
     let spec = record.spec();
     let is_a_date =
         |at: protocol::UnixMillis| protocol::UnixMillis::parse(&at.to_string()).is_some();
     if !spec.not_before.into_iter().chain(spec.deadline).all(is_a_date) {
         return;
     }
-    if let Some(work) = record.work_message(QueueName::default(), 1, Vec::new()) {
+    if let Some(work) = record.work_message(QueueName::default(), 1, Vec::new())
+        && i64::try_from(work.epoch).is_ok()
+    {
         let key = job::TicketKey::new(b"secret");
         let read =
             protocol::WorkMessage::read(&work.queue, &work.properties(&key), Vec::new(), &key);

@@ -1,4 +1,5 @@
-//! The corpus of every target, replayed; some thousand mutations of it; and that nothing is missing.
+//! The corpus of every target, replayed; some thousand mutations of it; and that
+//! nothing is missing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

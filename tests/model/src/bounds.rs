@@ -123,10 +123,10 @@ pub enum Gap {
     /// its own delivery in the meantime, its death is noticed by nobody. Closed by giving the
     /// message back: the next claim detaches the run, or drops the message.
     RefusedAndAcked,
-    /// The scheduler hears of its confirm late: the message has been claimed, detached and given back
-    /// meanwhile, under the same number, and the job waits for the scheduler again. The late word
-    /// takes body and timer away. Closed by taking them only from a dispatch that nobody claimed
-    /// (`dispatched_at` is there).
+    /// The scheduler hears of its confirm late: the message has been claimed, detached and given
+    /// back meanwhile, under the same number, and the job waits for the scheduler again. The late
+    /// word takes body and timer away. Closed by taking them only from a dispatch that nobody
+    /// claimed (`dispatched_at` is there).
     LateConfirm,
     /// A second loss takes away the record of the first, and the epoch that it began is given once
     /// more: two changes have one epoch and revision. Closed, as long as one process lives, by

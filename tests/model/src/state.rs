@@ -98,7 +98,8 @@ pub struct Registrar {
     pub held: Vec<Held>,
     /// To whom it will say what.
     pub sending: Vec<(u8, Said)>,
-    /// Of one whose connection is gone: whether the broker believes all the same that it holds them.
+    /// Of one whose connection is gone: whether the broker believes all the same that it holds
+    /// them.
     pub keeps: bool,
 }
 

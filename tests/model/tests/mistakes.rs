@@ -62,8 +62,8 @@ fn every_mistake_is_found_and_without_it_the_same_search_finds_nothing() {
     }
 }
 
-/// What is open in production today. A gap that is closed there is to be taken out here, so that the
-/// searches go on without it.
+/// What is open in production today. A gap that is closed there is to be taken out here, so that
+/// the searches go on without it.
 #[test]
 fn every_gap_is_found_when_it_is_the_only_one() {
     let none = Budget::default();

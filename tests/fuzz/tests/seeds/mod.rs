@@ -135,8 +135,8 @@ fn texts() -> Vec<Seed> {
     let token = format!("{ticket}.000102030405060708090a0b0c0d0e0f");
     let record = "job\nshop\nA-1~2\n00038717-e66d-8452-b0ff-31d0a0d90e47\norder.place\nqueued\n1\n1\
                   \n0\n1\n0-n\n1\nsucceeded\n1\n2\n3\n4\nhigh\n5\na,b\n6\n50\n{}\n[]\n7";
-    let no_date = "job\nshop\nA-1\n00038717-e66d-8452-b0ff-31d0a0d90e47\norder.place\nqueued\n1\n1\n\
-                   0\n1\n0-n\n1\n\n\n922337203685477580";
+    let no_date = "job\nshop\nA-1\n00038717-e66d-8452-b0ff-31d0a0d90e47\norder.place\nqueued\n1\n\
+                   1\n0\n1\n0-n\n1\n\n\n922337203685477580";
     let great = "job\n\n\n\n\n\n99999999999999999999\n-1\n\n\n\n\n\n9223372036854775807";
     let lists: &[(&'static str, &[&str])] = &[
         ("reply_to", &["reply.alice.till-1", "amq.gen-Fg6", "a.b", direct, "reply.alice.", "."]),
@@ -178,8 +178,6 @@ fn texts() -> Vec<Seed> {
 }
 
 fn files() -> Vec<Seed> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let config = |name: &str| std::fs::read(folder.join("../../config").join(name)).unwrap();
     let settings: &[(&str, &[u8])] = &[
         ("a-wrong-key", b"[amqp]\nulr = \"amqp://a\"\n"),
         ("no-section", b"url = 1\n"),
@@ -199,9 +197,6 @@ fn files() -> Vec<Seed> {
         ("nothing", b"\n\n\n\n"),
     ];
     let mut seeds: Vec<Seed> = Vec::new();
-    for name in ["development.toml", "production.toml"] {
-        seeds.push(("settings_file", name.replace(".toml", ""), config(name)));
-    }
     let named = |target: &'static str, list: &[(&str, &[u8])]| -> Vec<Seed> {
         list.iter().map(|(name, data)| (target, (*name).to_owned(), data.to_vec())).collect()
     };
