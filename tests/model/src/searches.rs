@@ -147,7 +147,7 @@ pub fn large() -> Vec<Search> {
         of(
             "work: workers that die twice, a lease that ends early, a claim that is not heard",
             work(Budget { crashes: 2, lapses: 1, hiccups: 1, ..NONE }),
-            &["a superseded attempt", "attempts are used up"],
+            &["a dead worker's", "attempts are used up"],
         ),
         of(
             "work: connections that break, retries, jobs given back",
