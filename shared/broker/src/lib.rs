@@ -31,6 +31,8 @@ mod publisher;
 mod salvage;
 mod settings;
 
+pub mod wire;
+
 pub use backoff::{Backoff, Retry};
 pub use chain::chain;
 pub use connection::Connection;
