@@ -61,9 +61,8 @@ impl Model {
     }
 
     fn queued(&mut self, name: &JobName, dispatch: u64) -> Option<&mut Standing> {
-        let of_this = |it: &&mut Standing| {
-            it.is_in(State::Queued) && it.fields.count("dispatch") == dispatch
-        };
+        let of_this =
+            |it: &&mut Standing| it.is_in(State::Queued) && it.fields.count("dispatch") == dispatch;
         self.standings.get_mut(name).filter(of_this)
     }
 

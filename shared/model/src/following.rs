@@ -91,7 +91,8 @@ impl Model {
         event.set("at", at.0);
         event.set("attempt", happened.attempt);
         let own: &[&str] = &["stage", "progress", "progress_note"];
-        let of_the_end: &[&str] = if happened.state.is_terminal() { &["result", "error"] } else { &[] };
+        let of_the_end: &[&str] =
+            if happened.state.is_terminal() { &["result", "error"] } else { &[] };
         for field in own.iter().chain(of_the_end) {
             event.set_some(field, fields.text(field));
         }

@@ -41,7 +41,7 @@ pub type Image = BTreeMap<String, Held>;
 
 impl Model {
     /// Everything that Redis would hold. `entry_id` names the outbox entries, by their numbers.
-    pub fn image(&self, entry_id: impl Fn(u64) -> (u16, String)) -> Image {
+    pub fn image(&self, entry_id: impl Fn(u64) -> String) -> Image {
         let mut image = Image::new();
         for (name, it) in &self.standings {
             self.draw_standing(&mut image, name, it);
@@ -53,9 +53,9 @@ impl Model {
             let names = names.iter().map(JobName::member).collect();
             plain(&mut image, self.keys.recent(*slot, job_type), Value::List(names));
         }
-        for ((number, tries), again) in &self.put_off {
-            let (slot, id) = entry_id(*number);
-            member(&mut image, self.keys.outbox_later(slot), format!("{id}/{tries}"), *again);
+        for (taken, again) in &self.put_off {
+            let member_of = format!("{}/{}", entry_id(taken.number), taken.tries);
+            member(&mut image, self.keys.outbox_later(taken.slot), member_of, *again);
         }
         for slot in self.keys.slots() {
             self.draw_slot(&mut image, slot);

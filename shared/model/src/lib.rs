@@ -47,7 +47,7 @@ use protocol::UnixMillis;
 use store::{JobName, Keys, Record, Retention};
 
 use crate::opening::Deployment;
-use crate::outbox::Posted;
+use crate::outbox::{Posted, Taken};
 use crate::standing::Standing;
 
 /// What Redis holds of one deployment.
@@ -67,8 +67,8 @@ pub struct Model {
     patience: BTreeMap<JobName, i64>,
     outbox: Vec<Posted>,
     posted: u64,
-    /// When entries that were put off are tried again, by entry and number of the try.
-    put_off: BTreeMap<(u64, u32), i64>,
+    /// When entries that were put off are tried again.
+    put_off: BTreeMap<Taken, i64>,
     retention: Option<Retention>,
     served: BTreeMap<JobType, QueueName>,
 }
@@ -97,6 +97,11 @@ impl Model {
     /// The epoch in which the caller writes.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// The slot of a job.
+    pub fn slot(&self, name: &JobName) -> u16 {
+        self.keys.slot(name)
     }
 
     /// What tickets, and the seals of work messages, are made with.

@@ -42,7 +42,8 @@ impl Model {
             let tagged = list.tag.as_ref().is_none_or(|tag| record.tags().contains(tag));
             let in_state =
                 list.states.is_empty() || it.state().is_some_and(|s| list.states.contains(&s));
-            let of_type = list.job_type.as_ref().is_none_or(|t| record.job_type().as_ref() == Some(t));
+            let of_type =
+                list.job_type.as_ref().is_none_or(|t| record.job_type().as_ref() == Some(t));
             if is_next && in_time && tagged && in_state && of_type {
                 let cursor = Cursor::of(&record);
                 records.push(Record { result: None, ..record });

@@ -83,6 +83,8 @@ pub struct Posted {
 pub struct Taken {
     /// The entry's number.
     pub number: u64,
+    /// Its slot.
+    pub slot: u16,
     /// The number of the try under which it was put off; 0 if it was not.
     pub tries: u32,
 }
@@ -141,7 +143,13 @@ impl Model {
     }
 
     /// Writes down what became of an entry. Whether it was still there.
-    pub fn settle(&mut self, taken: Taken, of: &Message, outcome: &Outcome, at: UnixMillis) -> bool {
+    pub fn settle(
+        &mut self,
+        taken: Taken,
+        of: &Message,
+        outcome: &Outcome,
+        at: UnixMillis,
+    ) -> bool {
         self.expire(at);
         let found = self.outbox.iter_mut().find(|it| it.number == taken.number);
         let is_there = found.is_some();
@@ -149,16 +157,16 @@ impl Model {
             if let Some(entry) = found {
                 entry.is_held = false;
             }
-            self.put_off.remove(&(taken.number, taken.tries));
+            self.put_off.remove(&taken);
             let again = at.0.saturating_add_unsigned(*ms);
-            self.put_off.insert((taken.number, taken.tries + 1), again);
+            self.put_off.insert(Taken { tries: taken.tries + 1, ..taken }, again);
             return is_there;
         }
         if !is_there {
             return false;
         }
         self.outbox.retain(|it| it.number != taken.number);
-        self.put_off.remove(&(taken.number, taken.tries));
+        self.put_off.remove(&taken);
         self.note(of, outcome);
         true
     }
@@ -196,23 +204,17 @@ impl Model {
 
     /// Entries of a slot whose time has come again, each held for a while. What is not in the outbox
     /// any more is dropped from those that were put off.
-    pub fn put_off_due(
-        &mut self,
-        slot: u16,
-        hold_ms: u64,
-        at: UnixMillis,
-        slot_of: impl Fn(u64) -> u16,
-    ) -> Vec<Taken> {
-        let due = self.put_off.iter().filter(|(_, again)| **again <= at.0);
-        let due: Vec<(u64, u32)> = due.map(|(it, _)| *it).collect();
+    pub fn put_off_due(&mut self, slot: u16, hold_ms: u64, at: UnixMillis) -> Vec<Taken> {
+        let due = |taken: &Taken, again: i64| taken.slot == slot && again <= at.0;
+        let due: Vec<Taken> =
+            self.put_off.iter().filter(|(it, again)| due(it, **again)).map(|(it, _)| *it).collect();
         let mut found = Vec::new();
-        for (number, tries) in due.into_iter().filter(|(number, _)| slot_of(*number) == slot) {
-            if self.outbox.iter().any(|it| it.number == number) {
-                let held = at.0.saturating_add_unsigned(hold_ms);
-                self.put_off.insert((number, tries), held);
-                found.push(Taken { number, tries });
+        for taken in due {
+            if self.outbox.iter().any(|it| it.number == taken.number) {
+                self.put_off.insert(taken, at.0.saturating_add_unsigned(hold_ms));
+                found.push(taken);
             } else {
-                self.put_off.remove(&(number, tries));
+                self.put_off.remove(&taken);
             }
         }
         found

@@ -37,7 +37,9 @@ impl Model {
             return Reported::NotNow;
         }
         let (event, said, detail) = match report {
-            Report::Stage(stage) => (Event::Staged, vec![("stage", stage.clone())], one_line(stage)),
+            Report::Stage(stage) => {
+                (Event::Staged, vec![("stage", stage.clone())], one_line(stage))
+            }
             Report::Progress(percent, note) => {
                 let said = vec![("progress", percent.to_string()), ("progress_note", note.clone())];
                 let detail = format!("{percent} {}", one_line(note)).trim_end().to_owned();

@@ -39,9 +39,7 @@ impl Model {
 
     /// Finished jobs of a slot whose time has come, those that have waited longest first.
     pub fn due_to_retire(&self, slot: u16, most: usize, at: UnixMillis) -> Vec<JobName> {
-        self.until(at, most, |name, it| {
-            retires_at(it).filter(|_| self.keys.slot(name) == slot)
-        })
+        self.until(at, most, |name, it| retires_at(it).filter(|_| self.keys.slot(name) == slot))
     }
 
     /// Replaces the record of a finished job whose time has come (or at once) by its tombstone,

@@ -97,7 +97,8 @@ impl Model {
     /// job ended.
     fn told_again(&self, name: &JobName, line: &HistoryEntry, to: &str) -> Option<Message> {
         let fields = &self.standings.get(name)?.fields;
-        let (happened, state): (Event, State) = (line.event.parse().ok()?, line.state.parse().ok()?);
+        let (happened, state): (Event, State) =
+            (line.event.parse().ok()?, line.state.parse().ok()?);
         let detail = line.detail.as_deref().unwrap_or_default();
         let mut event = Message::event(name, to, word(happened, state), state);
         event.set("revision", line.revision);

@@ -45,8 +45,7 @@ impl Waits {
 
     /// The same request, delivered twice: it can be told only by its correlation id.
     fn is_same(&self, other: &Self) -> bool {
-        self.correlation_id.is_some()
-            && *self == Self { until_ms: self.until_ms, ..other.clone() }
+        self.correlation_id.is_some() && *self == Self { until_ms: self.until_ms, ..other.clone() }
     }
 }
 
