@@ -149,8 +149,9 @@ impl Model {
     }
 
     /// Runs a finished job again, as a new job that is due at once and names the old one, as the
-    /// old one names it. What was said of time was said of the first run.
-    pub fn replay(&mut self, name: &JobName, at: UnixMillis) -> Replayed {
+    /// old one names it. What was said of time was said of the first run. The job is read first, so
+    /// it is due when it was read.
+    pub fn replay(&mut self, name: &JobName, read_at: UnixMillis, at: UnixMillis) -> Replayed {
         self.expire(at);
         let Some(old) = self.standings.get(name).filter(|it| it.is_job()) else {
             return Replayed::NoJob;
@@ -174,7 +175,7 @@ impl Model {
             spec: Spec { not_before: None, deadline: None, ..record.spec() },
             digest,
             payload_bytes: payload.len(),
-            first: First::Scheduled { payload, at },
+            first: First::Scheduled { payload, at: read_at },
             nonce: format!("replay-of-{}", name.job_id),
             redelivered: false,
             dispatch: 1,

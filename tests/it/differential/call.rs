@@ -1,5 +1,7 @@
 //! One call, in the store's own types, and how both sides take it.
 
+use std::cell::Cell;
+
 use job::{ClientName, JobType, QueueName};
 use model::Model;
 use model::outbox::{Posted, Taken};
@@ -9,10 +11,11 @@ use store::accept::{Accept, Limits};
 use store::change::{Change, Changed, Right};
 use store::claim::{Claim, Lease};
 use store::outbox::{Entry, Outcome};
+use store::replay::Replayed;
 use store::report::{Report, Reported};
 use store::subscribe::Subscribed;
 use store::wait::Waiter;
-use store::{JobName, Retention};
+use store::{JobName, Record, Retention};
 
 use super::look::Difference;
 use super::twin::{Known, Twin};
@@ -37,7 +40,8 @@ pub(super) enum Call {
     Accept(Box<Accept>, Limits),
     Refuse(JobName, Refusal, u64),
     Void(JobName, u64, bool),
-    Replay(JobName),
+    /// And when the store read the job that is repeated, which it says by when the new one is due.
+    Replay(JobName, Cell<Option<UnixMillis>>),
     Claim(Box<Claim>),
     Beat(Lease, u64),
     Mint(JobName, String, String),
@@ -160,7 +164,14 @@ impl Call {
                 format!("{:?}", store.refuse(&refused, *ms).await?[0])
             }
             Self::Void(name, ms, over) => format!("{:?}", store.void(name, *ms, *over).await?),
-            Self::Replay(name) => format!("{:?}", store.replay(name).await?),
+            Self::Replay(name, read_at) => {
+                let replayed = store.replay(name).await?;
+                if let Replayed::As(again) = &replayed {
+                    let made = store.read_one(again).await?.unwrap_or_default();
+                    read_at.set(Record::instant(&made.due_at));
+                }
+                format!("{replayed:?}")
+            }
             Self::Claim(claim) => {
                 format!("{:?}", store.claim(std::slice::from_ref(claim)).await?[0])
             }
@@ -259,7 +270,10 @@ impl Call {
             Self::Void(name, ms, over) => {
                 ("void", format!("{:?}", model.void(name, *ms, *over, at)))
             }
-            Self::Replay(name) => ("link", format!("{:?}", model.replay(name, at))),
+            Self::Replay(name, read_at) => {
+                let read_at = read_at.get().unwrap_or(at);
+                ("link", format!("{:?}", model.replay(name, read_at, at)))
+            }
             Self::Claim(claim) => ("claim", format!("{:?}", model.claim(claim, at))),
             Self::Beat(lease, ms) => ("beat", format!("{:?}", model.beat(lease, *ms, at))),
             Self::Mint(name, fence, hash) => {

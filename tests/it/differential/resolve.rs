@@ -1,5 +1,6 @@
 //! From an operation to a call: what "the present fence" and the like are, is looked up in the model.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use job::{JobType, QueueName, State};
@@ -31,7 +32,7 @@ impl Twin {
             Op::Void { name: of, keep_ms, though_refused } => {
                 Call::Void(name(of), keep_ms, though_refused)
             }
-            Op::Replay { name: of } => Call::Replay(name(of)),
+            Op::Replay { name: of } => Call::Replay(name(of), Cell::new(None)),
             Op::Claim { .. } => return self.claim(op),
             Op::Beat { name: of, fence, lease_ms, detach } => {
                 let detach = detach.then(|| b"body".to_vec());
