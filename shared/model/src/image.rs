@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use job::{JobType, State};
+use job::{JobType, State, Ticket};
 use protocol::HistoryEntry;
 
 use crate::Model;
 use crate::retire::retires_at;
 use crate::standing::Standing;
 use crate::wait::Waits;
-use store::{JobName, RecordKind};
+use store::JobName;
 
 /// The value of a key.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,8 +78,7 @@ impl Model {
         }
         let held = Held { value: Value::Hash(fields), goes_at: it.goes_at };
         image.insert(keys.job(name), held);
-        if matches!(it.kind(), Some(RecordKind::Job | RecordKind::Retired)) {
-            let ticket = self.ticket_key.ticket(&name.client, &name.job_id, slot);
+        if let Some(ticket) = it.fields.text("ticket").and_then(Ticket::parse) {
             let held = Held { value: Value::Text(name.member()), goes_at: it.goes_at };
             image.insert(keys.ticket(ticket), held);
         }

@@ -12,8 +12,8 @@ use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, P
 use tokio::sync::Mutex;
 
 use crate::opening::{self, Deployment, Durability};
-use crate::scripts;
 use crate::{Error, Keys, Settings};
+use crate::{scripts, timed};
 
 /// A handle on the store; clones share one connection.
 #[derive(Clone)]
@@ -143,6 +143,13 @@ impl Store {
         if pipeline.is_empty() {
             return Ok(Vec::new());
         }
+        match timed::wanted() {
+            None => self.run_plain(pipeline).await,
+            Some(spans) => self.run_timed(pipeline, spans).await,
+        }
+    }
+
+    pub(crate) async fn run_plain(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
         for _ in 0..2 {
             let (mut connection, generation) = self.connection().await?;
             let answer = connection.send_packed_commands(pipeline, 0, pipeline.len()).await;

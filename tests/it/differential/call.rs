@@ -148,6 +148,16 @@ fn some<T>(found: &[T]) -> String {
 }
 
 impl Call {
+    /// The round trips that decide: before them a call may read, and after them the test does.
+    pub(super) fn deciding<'a, T>(&self, spans: &'a [T]) -> &'a [T] {
+        match self {
+            // Read, payload, accept, link; then what the test asks for.
+            Self::Replay(..) => &spans[spans.len().min(2)..spans.len().min(3)],
+            Self::Retire(..) => &spans[spans.len().min(1)..],
+            _ => spans,
+        }
+    }
+
     pub(super) async fn on_store(&self, twin: &mut Twin) -> Result<Answer, Difference> {
         self.ask(twin).await.map_err(Difference::failed)
     }

@@ -17,7 +17,7 @@ pub(super) fn client(number: usize) -> ClientName {
 
 /// Two clients share an identifier, and a client's replay is a job too.
 pub(super) fn name(number: Name) -> JobName {
-    let (of, id) = [(0, "A"), (0, "B"), (1, "A"), (0, "A~2"), (0, "a-1")][number];
+    let (of, id) = [(0, "A"), (0, "A~2"), (0, "B"), (1, "A"), (0, "a-1")][number];
     JobName { client: client(of), job_id: JobId::parse_recorded(id).unwrap() }
 }
 

@@ -7,7 +7,7 @@ use store::change::Unless;
 
 use super::cast::LONG_MS;
 use super::generate::{event, fence, number, on, speaker, timer, unless};
-use super::operation::{Changing, Fence, Number, Op, Speaker, Timer};
+use super::operation::{Changing, Fence, Name, Number, Op, Speaker, Timer};
 
 const OF_THE_RUN: &[&str] =
     &["owner", "lease_until", "detached", "alone", "lost", "cancel_requested", "report_hash"];
@@ -127,7 +127,13 @@ pub(super) fn usual() -> BoxedStrategy<Op> {
     Union::new([on(run), on(server)]).boxed()
 }
 
-/// As the store would take them.
+/// The outcome of the present run of a job.
+pub(super) fn outcome(name: Name) -> BoxedStrategy<Op> {
+    let outcome = (0..9u8).prop_map(|which| of_a_run(which, Fence::Current));
+    outcome.prop_map(move |change| Op::Change { name, change }).boxed()
+}
+
+/// As the store would take them: only that what dispatches a job gives it a new number.
 pub(super) fn any_change() -> BoxedStrategy<Op> {
     let except_from = prop_oneof![4 => Just(None), 1 => Just(Some(State::Running))];
     let of = (
@@ -143,7 +149,7 @@ pub(super) fn any_change() -> BoxedStrategy<Op> {
         dispatch,
         except_from,
         unless,
-        redispatch,
+        redispatch: redispatch || matches!(event, Event::Due | Event::Released | Event::Lost),
         timer,
         ..self::of(event, speaker, &[])
     }))

@@ -14,12 +14,13 @@ use super::operation::{
 
 /// Sequences of up to so many operations; most begin with a job, or with one that runs.
 pub(super) fn sequences(most: usize) -> impl Strategy<Value = Vec<Op>> {
+    let first = || Just(0usize).boxed();
     let nothing = Just(Vec::new()).boxed();
-    let job = accept_of(Just(0usize).boxed()).prop_map(|accept| vec![accept]);
-    let accepted = accept_of(Just(0usize).boxed());
-    let run =
-        (accepted, claim_of(Just(0usize).boxed())).prop_map(|(accept, claim)| vec![accept, claim]);
-    let beginning = prop_oneof![1 => nothing, 2 => job, 5 => run];
+    let job = accept_of(first()).prop_map(|accept| vec![accept]);
+    let run = (accept_of(first()), claim_of(first())).prop_map(|(one, two)| vec![one, two]);
+    let ended = (accept_of(first()), claim_of(first()), super::changing::outcome(0));
+    let ended = ended.prop_map(|(one, two, three)| vec![one, two, three]);
+    let beginning = prop_oneof![2 => nothing, 4 => job, 9 => run, 5 => ended];
     (beginning, vec(operation(), 1..=most)).prop_map(|(first, rest)| [first, rest].concat())
 }
 
@@ -28,7 +29,7 @@ fn operation() -> BoxedStrategy<Op> {
         (16, accept()),
         (2, (name(), select(vec![0, LONG_MS])).prop_map(refuse).boxed()),
         (2, (name(), select(vec![0, LONG_MS]), any::<bool>()).prop_map(void).boxed()),
-        (3, name().prop_map(|name| Op::Replay { name }).boxed()),
+        (5, name().prop_map(|name| Op::Replay { name }).boxed()),
         (18, claim()),
         (6, beat()),
         (4, (name(), fence(), 0..3u8).prop_map(mint).boxed()),
@@ -45,9 +46,9 @@ fn operation() -> BoxedStrategy<Op> {
         (5, wait()),
         (3, (1..3usize).prop_map(|most| Op::EndWaits { most }).boxed()),
         (2, (name(), id()).prop_map(|(name, id)| Op::Receipt { name, correlation_id: id }).boxed()),
-        (6, (1..4usize).prop_map(|most| Op::ReadOutbox { most }).boxed()),
+        (10, (1..4usize).prop_map(|most| Op::ReadOutbox { most }).boxed()),
         (1, Just(Op::TakeOver).boxed()),
-        (8, settle()),
+        (14, settle()),
         (3, select(vec![0, LONG_MS]).prop_map(|hold_ms| Op::PutOffDue { hold_ms }).boxed()),
         (2, Just(Op::Keep).boxed()),
         (5, retire()),
@@ -57,8 +58,8 @@ fn operation() -> BoxedStrategy<Op> {
         (1, body().prop_map(|body| Op::Announce { body }).boxed()),
     ];
     let rarely = vec![
-        (400, Union::new_weighted(weighted).boxed()),
-        (1, Just(Op::Reopen).boxed()),
+        (1200, Union::new_weighted(weighted).boxed()),
+        (3, Just(Op::Reopen).boxed()),
         (1, rare()),
     ];
     Union::new_weighted(rarely).boxed()
@@ -73,7 +74,7 @@ fn rare() -> BoxedStrategy<Op> {
 
 /// Mostly the first one.
 pub(super) fn name() -> BoxedStrategy<Name> {
-    prop_oneof![8 => Just(0usize), 3 => 0..NAMES].boxed()
+    prop_oneof![8 => Just(0usize), 1 => Just(1usize), 2 => 0..NAMES].boxed()
 }
 
 fn body() -> impl Strategy<Value = u8> {
@@ -154,7 +155,7 @@ fn accept_of(name: BoxedStrategy<Name>) -> BoxedStrategy<Op> {
         },
     );
     let limits =
-        (select(vec![None, Some(0), Some(LONG_MS)]), prop_oneof![5 => Just(0u64), 1 => Just(2u64)]);
+        (select(vec![None, Some(0), Some(LONG_MS)]), prop_oneof![3 => Just(0u64), 1 => Just(1u64)]);
     let of = (name, body(), first, 0..3u8, rarely(), rarely(), 1..3u64, limits, asked);
     of.prop_map(|(name, body, first, nonce, redelivered, too_old, dispatch, limits, asked)| {
         let (duplicate_age_ms, unfinished_max) = limits;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
+use std::sync::LazyLock;
 
 use model::image::{Held, Image, Value};
 use redis::aio::MultiplexedConnection;
@@ -24,7 +25,7 @@ impl Difference {
         Self(format!("the store failed: {error}; {:?}", error.source().map(ToString::to_string)))
     }
 
-    pub(super) fn at(self, place: usize, op: &Op) -> Self {
+    pub(super) fn at(self, place: usize, op: &impl Debug) -> Self {
         Self(format!("operation {place}, {op:?}: {}", self.0))
     }
 
@@ -45,13 +46,20 @@ impl From<redis::RedisError> for Difference {
     }
 }
 
+/// A connection of one's own, on a machine that may be busy.
+pub(super) async fn connect(url: &str) -> Result<MultiplexedConnection, redis::RedisError> {
+    let limit = Some(std::time::Duration::from_secs(30));
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(limit);
+    redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
+}
+
 /// The store's time in milliseconds.
 pub(super) async fn time(redis: &mut MultiplexedConnection) -> Result<i64, Difference> {
     let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(redis).await?;
     Ok(seconds * 1000 + micros / 1000)
 }
 
-/// Removes what a sequence has left; the deployment stays, and so do the readers of its outbox.
+/// Removes what a sequence has left, and says what time it is; the deployment stays, and so do the readers of its outbox.
 const EMPTY: &str = "
 for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':*')) do
   if key ~= ARGV[1] .. ':deployment' and key ~= ARGV[1] .. ':secret' then redis.call('DEL', key) end
@@ -60,15 +68,16 @@ for slot = 0, tonumber(ARGV[2]) - 1 do
   local outbox = ARGV[1] .. ':{' .. slot .. '}:outbox'
   redis.call('XGROUP', 'CREATE', outbox, 'notifiers', '0', 'MKSTREAM')
 end
-return 1";
+return redis.call('TIME')";
 
 pub(super) async fn empty(
     redis: &mut MultiplexedConnection,
     prefix: &str,
     slots: u16,
-) -> Result<(), Difference> {
-    let () = Script::new(EMPTY).arg(prefix).arg(slots).invoke_async(redis).await?;
-    Ok(())
+) -> Result<i64, Difference> {
+    static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(EMPTY));
+    let (seconds, micros): (i64, i64) = SCRIPT.arg(prefix).arg(slots).invoke_async(redis).await?;
+    Ok(seconds * 1000 + micros / 1000)
 }
 
 /// Every key: its name, its type, when it goes, its value; of a stream how many are not settled too.
@@ -93,8 +102,9 @@ pub(super) async fn held(
     redis: &mut MultiplexedConnection,
     prefix: &str,
 ) -> Result<Image, Difference> {
+    static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(HELD));
     let all: Vec<(String, String, i64, redis::Value, usize)> =
-        Script::new(HELD).arg(prefix).invoke_async(redis).await?;
+        SCRIPT.arg(prefix).invoke_async(redis).await?;
     let mut image = Image::new();
     for (key, kind, goes_at, value, held) in all {
         if key == format!("{prefix}:deployment") || key == format!("{prefix}:secret") {

@@ -1,11 +1,12 @@
 //! A real store and the model beside it: each operation goes to both, and what they answer and hold
 //! is compared.
 //!
-//! Scripts take the time from Redis. It is asked for between operations, so each one ran at one of
-//! the few milliseconds in between: nearly always there is one only. Else what the store holds and
+//! Scripts take the time from Redis, which is asked for it in the same round trip before and after
+//! each: nearly always both are one millisecond, and the model is given that. Else what the store holds and
 //! answers shows which ones it can have been; the model is tried with each of them.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use job::Ticket;
 use model::Model;
@@ -15,6 +16,7 @@ use model::outbox::{Posted, Taken};
 use protocol::UnixMillis;
 use redis::aio::MultiplexedConnection;
 use store::outbox::{Entry, Reader};
+use store::timed::timed;
 use store::{JobName, Store};
 
 use super::cast::{OUTBOX_MAX, SECRET, name};
@@ -24,6 +26,9 @@ use super::tally::Tally;
 
 /// How far instants of a sequence are from its beginning.
 const FAR_MS: i64 = 7_200_000;
+
+/// Between which two instants the store made a round trip.
+type Span = (UnixMillis, UnixMillis);
 
 /// An entry as a notifier knows it, on both sides.
 #[derive(Clone)]
@@ -62,7 +67,7 @@ impl Twin {
             outbox_per_client_max: OUTBOX_MAX,
             secret: Some(SECRET.to_owned()),
         };
-        let redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+        let redis = look::connect(url).await?;
         let store = Store::connect(settings.clone()).await?;
         let reader = store.outbox_reader("one").await?;
         let model = Model::new(store.keys().clone(), SECRET.as_bytes(), OUTBOX_MAX);
@@ -87,11 +92,11 @@ impl Twin {
 
     /// Forgets everything but the deployment, on both sides.
     pub(super) async fn begin(&mut self) -> Result<(), Difference> {
-        look::empty(&mut self.redis, &self.settings.prefix, self.settings.slots).await?;
+        let prefix = &self.settings.prefix;
+        self.last = look::empty(&mut self.redis, prefix, self.settings.slots).await?;
         self.model = self.empty.clone();
         self.known.clear();
         self.ids.clear();
-        self.last = look::time(&mut self.redis).await?;
         self.start = self.last;
         Ok(())
     }
@@ -122,23 +127,22 @@ impl Twin {
                 }
             }
         }
-        let held = look::held(&mut self.redis, &self.settings.prefix).await?;
+        let held = self.held().await?;
         look::compare(&held, &self.image(&self.model)).map_err(|it| it.at_the_end(sequence))
     }
 
     async fn step(&mut self, call: super::call::Call) -> Result<(), Difference> {
-        let answer = call.on_store(self).await?;
-        let now = look::time(&mut self.redis).await?;
-        let instants = self.last..=now;
-        self.last = now;
+        let (answer, spans) = timed(call.on_store(self)).await;
+        let answer = answer?;
+        let instants = self.within(&call, &spans);
+        self.last = *instants.end();
+        let now = self.last;
         if instants.start() == instants.end() {
-            let mut model = std::mem::replace(&mut self.model, self.empty.clone());
-            let expected = call.on_model(&mut model, UnixMillis(now));
-            self.model = model;
+            let expected = call.on_model(&mut self.model, UnixMillis(now));
             expected.compare(&answer)?;
             return self.learn(expected, answer);
         }
-        let held = look::held(&mut self.redis, &self.settings.prefix).await?;
+        let held = self.held().await?;
         let mut difference = None;
         for instant in look::instants(&held, answer.text(), instants) {
             let mut model = self.model.clone();
@@ -157,6 +161,14 @@ impl Twin {
         difference.map_or(Ok(()), Err)
     }
 
+    /// The first and the last instant at which what matters of a call can have been done.
+    fn within(&self, call: &super::call::Call, spans: &[Span]) -> RangeInclusive<i64> {
+        let spans = call.deciding(spans);
+        let first = spans.first().map_or(self.last, |(before, _)| before.0);
+        let last = spans.last().map_or(first, |(_, after)| after.0);
+        first..=last
+    }
+
     fn learn(
         &mut self,
         expected: super::call::Expected,
@@ -170,6 +182,11 @@ impl Twin {
             self.known.push(Known { entry, taken, posted });
         }
         Ok(())
+    }
+
+    /// What Redis holds now.
+    pub(super) async fn held(&mut self) -> Result<Image, Difference> {
+        look::held(&mut self.redis, &self.settings.prefix).await
     }
 
     fn image(&self, model: &Model) -> Image {
