@@ -5,12 +5,15 @@
 //! `COUNTERFOIL_DIFFERENTIAL_SEED` (a number) repeats a run. A sequence that fails is shortened and
 //! printed; it becomes a test of its own in `found.rs`.
 
+mod answer;
 mod call;
 mod cast;
 mod changing;
 mod found;
 mod generate;
 mod look;
+mod on_model;
+mod on_store;
 mod opening;
 mod operation;
 mod resolve;
@@ -67,7 +70,7 @@ impl Node {
 /// Runs sequences until there were enough of them; what was met.
 fn lane(url: &str, lane: u32, sequences: u32, seed: u64) -> anyhow::Result<Tally> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let slots = if lane % 2 == 0 { 1 } else { 4 };
+    let slots = if lane.is_multiple_of(2) { 1 } else { 4 };
     let twin = runtime.block_on(Twin::new(url, &format!("t{lane}"), slots))?;
     let twin = std::cell::RefCell::new(twin);
     let config = Config {

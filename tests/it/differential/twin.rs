@@ -171,13 +171,13 @@ impl Twin {
 
     fn learn(
         &mut self,
-        expected: super::call::Expected,
-        answer: super::call::Answer,
+        expected: super::answer::Expected,
+        answer: super::answer::Answer,
     ) -> Result<(), Difference> {
         for (script, word) in expected.tallies {
             self.tally.add(script, &word);
         }
-        for (taken, posted, entry) in super::call::pairs(expected.entries, answer.entries) {
+        for (taken, posted, entry) in super::answer::pairs(expected.entries, answer.entries) {
             self.ids.insert(taken.number, entry.id.clone());
             self.known.push(Known { entry, taken, posted });
         }
@@ -197,11 +197,11 @@ impl Twin {
     fn image_with(
         &self,
         model: &Model,
-        expected: &super::call::Expected,
-        answer: &super::call::Answer,
+        expected: &super::answer::Expected,
+        answer: &super::answer::Answer,
     ) -> Image {
         let mut ids = self.ids.clone();
-        let pairs = super::call::pairs(expected.entries.clone(), answer.entries.clone());
+        let pairs = super::answer::pairs(expected.entries.clone(), answer.entries.clone());
         ids.extend(pairs.into_iter().map(|(taken, _, it)| (taken.number, it.id)));
         model.image(|number| ids.get(&number).cloned().unwrap_or_default())
     }
