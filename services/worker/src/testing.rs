@@ -25,7 +25,8 @@
 //! assert!(seen.again_in.is_some());
 //! let seen = trial.attempt().await;
 //! assert_eq!((seen.state.as_str(), seen.result.as_deref()), ("succeeded", Some("42")));
-//! assert_eq!(seen.events(), ["accepted", "started", "staged", "errored", "due", "started", "staged", "succeeded"]);
+//! let second = ["due", "started", "staged", "succeeded"];
+//! assert_eq!(seen.events(), [&["accepted", "started", "staged", "errored"][..], &second].concat());
 //!
 //! // The same, and a client asks it to stop while it runs.
 //! let trial = Trial::new("order.place", place)?.body("21");
@@ -175,8 +176,8 @@ impl Trial {
         }
     }
 
-    /// Makes the next attempt, if there is one to make, and says how the job stands then. A job that
-    /// is to be tried again later is due at once: time goes on to then.
+    /// Makes the next attempt, if there is one to make, and says how the job stands then. A job
+    /// that is to be tried again later is due at once: time goes on to then.
     pub async fn attempt(&mut self) -> Seen {
         self.submit();
         self.wait_until_due();
@@ -201,8 +202,8 @@ impl Trial {
         self.seen()
     }
 
-    /// Somebody outside reports the outcome of a job that was handed over: its result as JSON, or why
-    /// it failed. `None` if nobody awaits a report with this token.
+    /// Somebody outside reports the outcome of a job that was handed over: its result as JSON, or
+    /// why it failed. `None` if nobody awaits a report with this token.
     pub fn report(&mut self, token: &str, outcome: Result<&str, &str>) -> Option<Seen> {
         let right = Right::Report(ReportToken::parse(token)?.hash());
         let (event, field, text) = match outcome {

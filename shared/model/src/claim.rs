@@ -118,7 +118,8 @@ fn nonce(job: &Standing) -> &str {
     job.fields.text("fence").and_then(|fence| fence.split_once('-')).map_or("", |(_, nonce)| nonce)
 }
 
-/// A run has the right while it lasts: the fence stays in the record afterwards, its owner does not.
+/// A run has the right while it lasts: the fence stays in the record afterwards, its owner does
+/// not.
 fn has_run(job: &Standing, fence: &str) -> bool {
     job.fields.text("fence") == Some(fence) && job.fields.has("owner")
 }

@@ -6,13 +6,13 @@
 //! (`tests/it/differential`); and a handler is tried against it without any server
 //! (`counterfoil_worker::testing`).
 //!
-//! It is written as rules, not after the scripts: where they keep a set, a counter or a timer beside
-//! the record, the model works it out from the jobs ([`image`]). In reading order: what stands under
-//! an identifier ([`standing`]), how that begins ([`accept`]), what happens to a job ([`change`],
-//! [`claim`], [`report`]) and what follows from each change ([`following`]: timeline, timer, those
-//! who are told), when it is looked at ([`due`]), who is told of it ([`subscribe`], [`wait`],
-//! [`outbox`]), what remains of it ([`retire`]), how it is found ([`list`]) and which store it is
-//! ([`opening`]).
+//! It is written as rules, not after the scripts: where they keep a set, a counter or a timer
+//! beside the record, the model works it out from the jobs ([`image`]). In reading order: what
+//! stands under an identifier ([`standing`]), how that begins ([`accept`]), what happens to a job
+//! ([`change`], [`claim`], [`report`]) and what follows from each change ([`following`]: timeline,
+//! timer, those who are told), when it is looked at ([`due`]), who is told of it ([`subscribe`],
+//! [`wait`], [`outbox`]), what remains of it ([`retire`]), how it is found ([`list`]) and which
+//! store it is ([`opening`]).
 //!
 //! # Panics and errors
 //! There are none: what the store refuses is an answer, in the store's own types, and the model is

@@ -171,8 +171,8 @@ impl Model {
         true
     }
 
-    /// The ledger of a job, which its tombstone keeps: the newest event that was delivered, and what
-    /// was given up. It is of the queue that events go to now.
+    /// The ledger of a job, which its tombstone keeps: the newest event that was delivered, and
+    /// what was given up. It is of the queue that events go to now.
     fn note(&mut self, of: &Message, outcome: &Outcome) {
         let name = JobName::from_member(&format!("{}:{}", of.get("client"), of.get("job_id")));
         let Some(job) = name.and_then(|name| self.standings.get_mut(&name)) else { return };
@@ -202,8 +202,8 @@ impl Model {
         }
     }
 
-    /// Entries of a slot whose time has come again, each held for a while. What is not in the outbox
-    /// any more is dropped from those that were put off.
+    /// Entries of a slot whose time has come again, each held for a while. What is not in the
+    /// outbox any more is dropped from those that were put off.
     pub fn put_off_due(&mut self, slot: u16, hold_ms: u64, at: UnixMillis) -> Vec<Taken> {
         let due = |taken: &Taken, again: i64| taken.slot == slot && again <= at.0;
         let due: Vec<Taken> =

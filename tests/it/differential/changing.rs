@@ -133,8 +133,8 @@ pub(super) fn outcome(name: Name) -> BoxedStrategy<Op> {
     outcome.prop_map(move |change| Op::Change { name, change }).boxed()
 }
 
-/// As the store would take them: only that what dispatches a job gives it a new number, and what may
-/// end a run leaves it no owner.
+/// As the store would take them: only that what dispatches a job gives it a new number, and what
+/// may end a run leaves it no owner.
 pub(super) fn any_change() -> BoxedStrategy<Op> {
     let except_from = prop_oneof![4 => Just(None), 1 => Just(Some(State::Running))];
     let of = (

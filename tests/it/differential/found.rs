@@ -63,6 +63,65 @@ fn changed(event: Event, timer: Timing, set: &[(&'static str, &'static str)]) ->
     Op::Change { name: 0, change }
 }
 
+/// What random sequences seldom come to, so that every run has met it.
+pub(super) fn seldom() -> Vec<Vec<Op>> {
+    let wait = Op::Wait {
+        name: 0,
+        limit_ms: 0,
+        past_revision: None,
+        past_epoch: None,
+        correlation_id: None,
+        history: false,
+    };
+    let failed = |event, unless| match changed(event, Timing::None, &[("error", "no stock")]) {
+        Op::Change { name, change } => Op::Change { name, change: Changing { unless, ..change } },
+        other => other,
+    };
+    let asked = changed(Event::CancelAsked, Timing::None, &[("cancel_requested", "1")]);
+    let Op::Change { name, change } = asked else { return Vec::new() };
+    let asked = Op::Change { name, change: Changing { delete: &[], ..change } };
+    let nothing = store::change::Unless::Nothing;
+    let cancelled = store::change::Unless::CancelAsked;
+    let ended = failed(Event::Failed, nothing);
+    let lost = |nonce| match claimed(nonce) {
+        Op::Claim { name, dispatch, nonce, .. } => Op::Claim {
+            name,
+            dispatch,
+            nonce,
+            redelivered: true,
+            owner: nonce,
+            lease_ms: 0,
+            idle: false,
+            attempts_max: 2,
+            not_here: false,
+        },
+        other => other,
+    };
+    let replay = || Op::Replay { name: 0 };
+    let kept = changed(Event::Failed, Timing::None, &[("payload", "body")]);
+    vec![
+        vec![accepted(None), wait, claimed(1), ended, Op::EndWaits { most: 1 }],
+        vec![accepted(None), Op::Crowd { name: 0, requests: 101 }],
+        vec![accepted(None), claimed(1), asked.clone(), failed(Event::Errored, cancelled)],
+        vec![accepted(None), lost(1), asked, lost(2)],
+        vec![accepted(None), lost(1), lost(2)],
+        vec![accepted(None), claimed(1), kept.clone(), replay(), replay()],
+        vec![
+            Op::Void { name: 1, keep_ms: 0, though_refused: true },
+            accepted(None),
+            claimed(1),
+            kept,
+            replay(),
+        ],
+        vec![
+            accepted(None),
+            Op::ReadOutbox { most: 1 },
+            Op::Settle { which: 0, outcome: super::operation::Settled::Later(0) },
+            Op::PutOffDue { hold_ms: 0 },
+        ],
+    ]
+}
+
 /// The record of the first job after a sequence on which store and model agree.
 async fn record(sequence: &[Op]) -> anyhow::Result<(store::Record, Twin, Node)> {
     let (node, url) = Node::start(false)?;

@@ -35,7 +35,7 @@ fn operation() -> BoxedStrategy<Op> {
         (4, (name(), fence(), 0..3u8).prop_map(mint).boxed()),
         (6, (name(), speaker(), stage()).prop_map(staged).boxed()),
         (5, (name(), speaker(), select(vec![0, 50, 100]), note()).prop_map(progressed).boxed()),
-        (18, super::changing::usual()),
+        (24, super::changing::usual()),
         (6, super::changing::any_change()),
         (3, (1..4usize).prop_map(|most| Op::Due { most }).boxed()),
         (2, (name(), when()).prop_map(|(name, seen_at)| Op::Untimed { name, seen_at }).boxed()),
@@ -43,8 +43,8 @@ fn operation() -> BoxedStrategy<Op> {
         (3, (name(), number()).prop_map(|(name, number)| Op::Dispatched { name, number }).boxed()),
         (1, (body(), 1..3usize).prop_map(|(body, most)| Op::Parked { body, most }).boxed()),
         (5, subscribe()),
-        (5, wait()),
-        (3, (1..3usize).prop_map(|most| Op::EndWaits { most }).boxed()),
+        (7, wait()),
+        (8, (1..3usize).prop_map(|most| Op::EndWaits { most }).boxed()),
         (2, (name(), id()).prop_map(|(name, id)| Op::Receipt { name, correlation_id: id }).boxed()),
         (10, (1..4usize).prop_map(|most| Op::ReadOutbox { most }).boxed()),
         (1, Just(Op::TakeOver).boxed()),
@@ -60,7 +60,7 @@ fn operation() -> BoxedStrategy<Op> {
     let rarely = vec![
         (1200, Union::new_weighted(weighted).boxed()),
         (3, Just(Op::Reopen).boxed()),
-        (1, rare()),
+        (3, rare()),
     ];
     Union::new_weighted(rarely).boxed()
 }

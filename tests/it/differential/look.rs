@@ -59,7 +59,8 @@ pub(super) async fn time(redis: &mut MultiplexedConnection) -> Result<i64, Diffe
     Ok(seconds * 1000 + micros / 1000)
 }
 
-/// Removes what a sequence has left, and says what time it is; the deployment stays, and so do the readers of its outbox.
+/// Removes what a sequence has left, and says what time it is; the deployment stays, and so do the
+/// readers of its outbox.
 const EMPTY: &str = "
 for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':*')) do
   if key ~= ARGV[1] .. ':deployment' and key ~= ARGV[1] .. ':secret' then redis.call('DEL', key) end
@@ -80,7 +81,8 @@ pub(super) async fn empty(
     Ok(seconds * 1000 + micros / 1000)
 }
 
-/// Every key: its name, its type, when it goes, its value; of a stream how many are not settled too.
+/// Every key: its name, its type, when it goes, its value; of a stream how many are not settled
+/// too.
 const HELD: &str = "
 local all = {}
 local read = {
@@ -186,8 +188,8 @@ pub(super) fn ordered(json: &str) -> String {
     value.to_string()
 }
 
-/// A key that goes by itself is given its instant by a command that counts from the time at which it
-/// runs; that may be the next millisecond.
+/// A key that goes by itself is given its instant by a command that counts from the time at which
+/// it runs; that may be the next millisecond.
 const LATER_MS: i64 = 20;
 
 pub(super) fn compare(store: &Image, model: &Image) -> Result<(), Difference> {

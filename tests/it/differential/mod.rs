@@ -38,7 +38,8 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// A private Redis. Without an append-only file it is quicker, and holds nothing that anybody needs.
+/// A private Redis. Without an append-only file it is quicker, and holds nothing that anybody
+/// needs.
 struct Node {
     redis: nodes::Redis,
     directory: PathBuf,
@@ -72,6 +73,11 @@ fn lane(url: &str, lane: u32, sequences: u32, seed: u64) -> anyhow::Result<Tally
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let slots = if lane.is_multiple_of(2) { 1 } else { 4 };
     let twin = runtime.block_on(Twin::new(url, &format!("t{lane}"), slots))?;
+    let mut twin = twin;
+    for sequence in found::seldom() {
+        let compared = runtime.block_on(twin.run(&sequence));
+        compared.map_err(|difference| anyhow::anyhow!("{difference}"))?;
+    }
     let twin = std::cell::RefCell::new(twin);
     let config = Config {
         cases: sequences,

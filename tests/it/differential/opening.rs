@@ -35,13 +35,17 @@ enum Op {
 
 fn operation() -> impl Strategy<Value = Op> {
     prop_oneof![
-        4 => (select(vec![1, 1, 1, 2]), select(vec!["a", "b"])).prop_map(|(n, s)| Op::Connect(n, s)),
+        4 => (select(vec![1, 1, 1, 2]), select(vec!["a", "b"])).prop_map(connect),
         3 => Just(Op::ConnectAgain),
         3 => Just(Op::OtherRun),
         1 => any::<bool>().prop_map(Op::Survives),
         1 => Just(Op::Empty),
         1 => (1..9i64).prop_map(Op::Alive),
     ]
+}
+
+fn connect((slots, secret): (u16, &'static str)) -> Op {
+    Op::Connect(slots, secret)
 }
 
 struct Pair {

@@ -1,4 +1,5 @@
-//! From an operation to a call: what "the present fence" and the like are, is looked up in the model.
+//! From an operation to a call: what "the present fence" and the like are, is looked up in the
+//! model.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 //! is compared.
 //!
 //! Scripts take the time from Redis, which is asked for it in the same round trip before and after
-//! each: nearly always both are one millisecond, and the model is given that. Else what the store holds and
-//! answers shows which ones it can have been; the model is tried with each of them.
+//! each: nearly always both are one millisecond, and the model is given that. Else what the store
+//! holds and answers shows which ones it can have been; the model is tried with each of them.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

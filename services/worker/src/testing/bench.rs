@@ -26,8 +26,8 @@ pub enum Happening {
     CancelAsked,
     /// It has run for so long that it no longer depends on its message: `worker.detach_after_ms`.
     Detached,
-    /// Its lease has ended unnoticed, and another worker makes the next attempt: what this one still
-    /// reports is refused ([`crate::Lost`]). If none is left, nobody takes over.
+    /// Its lease has ended unnoticed, and another worker makes the next attempt: what this one
+    /// still reports is refused ([`crate::Lost`]). If none is left, nobody takes over.
     TakenOver,
     /// The worker shuts down, and its time to drain is over: the handler gets no further, and the
     /// attempt is not counted.
@@ -160,8 +160,8 @@ impl Bench {
         state.model.mint(name, fence, hash, at)
     }
 
-    /// Writes a report, and then lets happen what is planned for its stage. Does not return where the
-    /// handler gets no further.
+    /// Writes a report, and then lets happen what is planned for its stage. Does not return where
+    /// the handler gets no further.
     pub(crate) async fn report(&self, name: &JobName, right: &Right, report: &Report) -> Reported {
         let reported = {
             let mut state = self.lock();
