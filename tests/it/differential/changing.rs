@@ -22,6 +22,7 @@ const OF_THE_RUN_AND_PAYLOAD: &[&str] = &[
     "payload",
 ];
 const HANDED_OVER: &[&str] = &["owner", "lease_until", "detached", "alone", "lost"];
+const EXPIRED: &[&str] = &["payload", "due_at", "owner", "lease_until", "detached"];
 const LEASE: &[&str] = &["owner", "lease_until", "detached"];
 
 fn of(event: Event, speaker: Speaker, delete: &'static [&'static str]) -> Changing {
@@ -101,7 +102,7 @@ fn of_the_server(which: u8, number: Number) -> Changing {
             detail: "full",
             ..server(Event::Unserved, &[])
         },
-        5 => Changing { dispatch: Some(number), ..server(Event::Expired, waiting) },
+        5 => Changing { dispatch: Some(number), ..server(Event::Expired, EXPIRED) },
         6 | 7 => taken(Changing {
             unless: Unless::Leased,
             set: if which == 6 { vec![("lost", "1")] } else { vec![("lost", "3"), ("alone", "1")] },
