@@ -8,6 +8,7 @@ mod claims;
 mod commands;
 mod contract;
 mod dead_letters;
+mod differential;
 mod documents;
 mod duplicates;
 mod fences;

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Context;
+use crate::books::Books;
 use crate::execution::{execute, retry_policy};
 use crate::registry::Entry;
 use crate::runs::{Receipt, Run};
@@ -159,7 +160,8 @@ fn to_claim(shared: &Shared, candidate: &Candidate, idle: bool) -> Claim {
         lease_ms: shared.settings.worker.lease_ms,
         idle,
         not_here: candidate.not_here,
-        attempts_max: retry_policy(shared, message, &candidate.entry).attempts_max,
+        attempts_max: retry_policy(shared.settings.worker.retry(), message, &candidate.entry)
+            .attempts_max,
         payload: if candidate.redelivered { message.body.clone() } else { Vec::new() },
     }
 }
@@ -242,7 +244,7 @@ fn start(shared: &Arc<Shared>, candidate: Candidate, attempt: u32, fence: String
     let Candidate { message, entry, receipt, delivered_at, permit, .. } = candidate;
     let context = Context {
         inner: Arc::new(crate::context::Inner {
-            store: shared.store.clone(),
+            books: Books::Store(shared.store.clone()),
             name: name(&message),
             ticket: message.ticket.to_string(),
             job_type: message.job_type.clone(),

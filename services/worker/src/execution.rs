@@ -30,7 +30,7 @@ use crate::runs::Run;
 use crate::shared::Shared;
 
 /// How a run ended.
-enum End {
+pub(crate) enum End {
     /// The handler returned, was cut off at its time limit, or panicked.
     Returned(Outcome),
     /// The job's deadline passed.
@@ -66,14 +66,15 @@ pub(crate) async fn execute(
     message: WorkMessage,
     entry: Entry,
 ) {
-    let retry = retry_policy(&shared, &message, &entry);
+    let settings = &shared.settings.worker;
+    let retry = retry_policy(settings.retry(), &message, &entry);
     crash_point(Point::WorkStarted);
-    let end = run_handler(&shared, &run, &message, &entry).await;
+    let end = run_handler(&run, &message, &entry, settings.timeout_ms, UnixMillis::now()).await;
     crash_point(Point::WorkRan);
     let change = decide(&run, &message, retry, end, fastrand::f64());
     let given_back = change.as_ref().is_some_and(|change| change.event == Event::GivenBack);
     let recorded = match change {
-        Some(change) => record(&shared, change).await,
+        Some(change) => record(change, |change| shared.recorder.record(change)).await,
         None => true,
     };
     // A task that the handler left behind reports no more.
@@ -86,15 +87,26 @@ pub(crate) async fn execute(
 }
 
 /// The job's own number of attempts, or the handler's, or the worker's.
-pub(crate) fn retry_policy(shared: &Shared, message: &WorkMessage, entry: &Entry) -> RetryPolicy {
-    let policy = entry.retry.unwrap_or_else(|| shared.settings.worker.retry());
+pub(crate) fn retry_policy(
+    of_the_worker: RetryPolicy,
+    message: &WorkMessage,
+    entry: &Entry,
+) -> RetryPolicy {
+    let policy = entry.retry.unwrap_or(of_the_worker);
     RetryPolicy { attempts_max: message.spec.max_attempts.unwrap_or(policy.attempts_max), ..policy }
 }
 
-async fn run_handler(shared: &Shared, run: &Run, message: &WorkMessage, entry: &Entry) -> End {
-    let limit_ms = message.spec.timeout_ms.unwrap_or(shared.settings.worker.timeout_ms);
+/// Runs the handler until it returns, or must not go on.
+pub(crate) async fn run_handler(
+    run: &Run,
+    message: &WorkMessage,
+    entry: &Entry,
+    timeout_ms: u64,
+    now: UnixMillis,
+) -> End {
+    let limit_ms = message.spec.timeout_ms.unwrap_or(timeout_ms);
     let until_deadline = message.spec.deadline.map_or(Duration::MAX, |deadline| {
-        Duration::from_millis((deadline.0 - UnixMillis::now().0).max(0).cast_unsigned())
+        Duration::from_millis((deadline.0 - now.0).max(0).cast_unsigned())
     });
     let context = run.context.clone();
     let handler = AssertUnwindSafe(async { (entry.run)(context).await }).catch_unwind();
@@ -128,7 +140,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 /// What is to be recorded; nothing for a run that has lost its right.
-fn decide(
+pub(crate) fn decide(
     run: &Run,
     message: &WorkMessage,
     retry: RetryPolicy,
@@ -202,7 +214,10 @@ fn capped(mut reason: String) -> String {
 }
 
 /// Whether the delivery may be settled: the outcome is written, or is not this run's to write.
-async fn record(shared: &Shared, change: Change) -> bool {
+pub(crate) async fn record<Written>(change: Change, write: impl Fn(Change) -> Written) -> bool
+where
+    Written: Future<Output = Option<Changed>>,
+{
     let (name, event) = (change.name.member(), change.event);
     // Another attempt is not wanted any more if a client has asked the job to stop meanwhile.
     let cancelled = Change {
@@ -213,8 +228,8 @@ async fn record(shared: &Shared, change: Change) -> bool {
         delete: OF_THE_RUN_AND_PAYLOAD,
         ..change.clone()
     };
-    let recorded = match shared.recorder.record(change).await {
-        Some(Changed::CancelAsked) => shared.recorder.record(cancelled).await,
+    let recorded = match write(change).await {
+        Some(Changed::CancelAsked) => write(cancelled).await,
         recorded => recorded,
     };
     match recorded {

@@ -11,13 +11,17 @@ use crate::reply::Reply;
 use crate::scripts::{self, Call};
 use crate::{Error, Store};
 
+/// The longest time that a timer is set for, in milliseconds: a hundred years. Scripts count in
+/// floating-point numbers, and an instant is to stay an integer.
+pub const AFTER_MS_MAX: u64 = 100 * 366 * 24 * 3600 * 1000;
+
 /// When the scheduler is to look at the job again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Timer {
     /// Not, but for its deadline.
     #[default]
     None,
-    /// This many milliseconds after the change.
+    /// This many milliseconds after the change, at most [`AFTER_MS_MAX`].
     After(u64),
     /// At an instant.
     At(UnixMillis),
@@ -208,7 +212,7 @@ impl Store {
         };
         let timer = match change.timer {
             Timer::None => String::new(),
-            Timer::After(ms) => format!("+{ms}"),
+            Timer::After(ms) => format!("+{}", ms.min(AFTER_MS_MAX)),
             Timer::At(at) => at.0.to_string(),
             Timer::NowIfDetached => "detached".to_owned(),
         };

@@ -13,8 +13,8 @@ use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, P
 use tokio::sync::Mutex;
 
 use crate::opening::{self, Deployment, Durability};
-use crate::scripts;
 use crate::{Error, Keys, Settings};
+use crate::{scripts, timed};
 
 /// A handle on the store; clones share one connection.
 #[derive(Clone)]
@@ -164,7 +164,7 @@ impl Store {
         for _ in 0..2 {
             let (mut connection, generation) = self.connection().await?;
             // Read after the connection was given out: it is never older than that.
-            let pipeline = build(self.epoch());
+            let pipeline = timed::between_looks(build(self.epoch()));
             let answer = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
             let values = match answer {
                 Ok(values) => values,
@@ -174,7 +174,7 @@ impl Store {
                 }
             };
             match first_error(&values) {
-                None => return Ok(values),
+                None => return timed::noted(values),
                 Some(error) if error.code() == Some("NOSCRIPT") => {
                     scripts::load(&mut connection).await?;
                 }

@@ -26,7 +26,7 @@
 use job::{ClientName, JobId, JobType, State, Ticket};
 
 /// A job's full name: the client, and the client's identifier.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobName {
     /// Who owns the job.
     pub client: ClientName,

@@ -39,12 +39,17 @@ impl FromStr for RecordKind {
 macro_rules! fields {
     ($($(#[$doc:meta])* $field:ident,)*) => {
         /// A job's hash as it stands in Redis: texts, without the payload.
-        #[derive(Debug, Clone, Default)]
+        #[derive(Debug, Clone, PartialEq, Eq, Default)]
         pub struct Record { $($(#[$doc])* pub $field: Option<String>,)* }
 
         impl Record {
             /// The names of the fields, in the order in which they are asked for.
             pub const FIELDS: &[&str] = &[$(field_name(stringify!($field)),)*];
+
+            /// The record whose fields a function gives by their names.
+            pub fn from_fields(field: impl Fn(&'static str) -> Option<String>) -> Self {
+                Self { $($field: field(field_name(stringify!($field))),)* }
+            }
 
             pub(crate) fn from_values(values: Vec<Value>) -> Result<Self, Error> {
                 let mut values = values.into_iter();

@@ -66,13 +66,12 @@ redis.call('HSET', KEYS[1], 'state', ARGV[10], 'revision', revision, 'changed_at
   'started_at', at, 'attempt', attempt, 'fence', fence, 'owner', ARGV[4],
   'lease_until', at + tonumber(ARGV[6]), 'attempts_allowed', ARGV[8],
   'epoch', ARGV[13])
--- What belongs to an earlier attempt, or to the time before the dispatch.
-if attempt > 1 or seen[13] or seen[11] then
+-- What belongs to an earlier run, also to one that was given back and not counted, or to the time
+-- before the dispatch.
+if starts > 1 or seen[13] then
   redis.call('HDEL', KEYS[1], 'stage', 'progress', 'progress_note', 'error', 'payload', 'due_at',
-    'dispatched_at', 'detached', 'parked_reason')
+    'dispatched_at', 'detached', 'parked_reason', 'report_hash')
 end
--- A report token is of one run, also where the run before was given back and not counted.
-if starts > 1 then redis.call('HDEL', KEYS[1], 'report_hash') end
 move(ARGV[1], at, from_set, KEYS[7])
 set_timer(ARGV[1], nil, seen[7], '0')
 remember(revision, at, ARGV[11], ARGV[10], attempt, '', false)
