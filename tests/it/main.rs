@@ -34,5 +34,6 @@ mod rights;
 mod subscriptions;
 mod thread;
 mod tidy;
+mod versions;
 mod waits;
 mod worker;

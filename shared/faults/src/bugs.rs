@@ -12,7 +12,7 @@ macro_rules! bugs {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$bug,)*];
 
-            /// Its name in `COUNTERFOIL_SEEDED_BUG`.
+            /// Its name in `FAULTS_SEEDED_BUG`.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$bug => $name,)* }
             }

@@ -6,9 +6,9 @@
 //!
 //! | variable | means |
 //! |---|---|
-//! | `COUNTERFOIL_CRASH_AT` | `<point>` or `<point>:<n>`: the process ends when it passes there for the n-th time |
-//! | `COUNTERFOIL_CRASH_LOG` | a file; each passing of a point adds its name as a line |
-//! | `COUNTERFOIL_SEEDED_BUG` | the name of a mistake |
+//! | `FAULTS_CRASH_AT` | `<point>` or `<point>:<n>`: the process ends when it passes there for the n-th time |
+//! | `FAULTS_CRASH_LOG` | a file; each passing of a point adds its name as a line |
+//! | `FAULTS_SEEDED_BUG` | the name of a mistake |
 
 mod bugs;
 mod points;

@@ -12,7 +12,7 @@ macro_rules! points {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$point,)*];
 
-            /// Its name in `COUNTERFOIL_CRASH_AT`: where, and what has just been done there.
+            /// Its name in `FAULTS_CRASH_AT`: where, and what has just been done there.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$point => $name,)* }
             }

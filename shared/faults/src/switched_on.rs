@@ -17,14 +17,14 @@ struct Plan {
 fn plan() -> &'static Plan {
     static PLAN: OnceLock<Plan> = OnceLock::new();
     PLAN.get_or_init(|| {
-        let crash = std::env::var("COUNTERFOIL_CRASH_AT").ok().map(|at| match at.split_once(':') {
+        let crash = std::env::var("FAULTS_CRASH_AT").ok().map(|at| match at.split_once(':') {
             Some((point, count)) => (point.to_owned(), count.parse().unwrap_or(1)),
             None => (at, 1),
         });
-        let log = std::env::var("COUNTERFOIL_CRASH_LOG")
+        let log = std::env::var("FAULTS_CRASH_LOG")
             .ok()
             .and_then(|path| std::fs::OpenOptions::new().create(true).append(true).open(path).ok());
-        let bug = std::env::var("COUNTERFOIL_SEEDED_BUG").ok();
+        let bug = std::env::var("FAULTS_SEEDED_BUG").ok();
         Plan { crash, log, bug, passed: Mutex::default() }
     })
 }

@@ -58,7 +58,9 @@ fn shared_nodes() -> anyhow::Result<&'static Nodes> {
         // Whoever looks into the store from outside has a user for it.
         let acl = store::acl::render("t*", Some(PASSWORD));
         let acl = format!("{acl}user {LOOKING} on >{PASSWORD} ~* &* +@all\n");
-        acquire(&workspace().join("target/nodes"), &acl).map_err(|error| format!("{error:#}"))
+        let folder = nodes::Distribution::current().folder("nodes");
+        let folder = workspace().join("target").join(folder);
+        acquire(&folder, &acl).map_err(|error| format!("{error:#}"))
     });
     match started {
         Ok((nodes, _)) => Ok(nodes),

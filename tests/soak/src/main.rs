@@ -87,7 +87,7 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
                 share: seconds as f64 / FULL_SECONDS,
                 seed: seed.unwrap_or_else(|| fastrand::u64(..)),
                 environment: bug
-                    .map(|bug| ("COUNTERFOIL_SEEDED_BUG".to_owned(), bug))
+                    .map(|bug| ("FAULTS_SEEDED_BUG".to_owned(), bug))
                     .into_iter()
                     .collect(),
             };
