@@ -1,5 +1,4 @@
-//! Where one version of RabbitMQ differs from another. Every test runs on each of them: `make lanes`
-//! says which.
+//! Where one version of RabbitMQ or Redis differs from another. `make lanes` runs all tests on each.
 
 use std::collections::BTreeMap;
 
