@@ -180,7 +180,7 @@ async fn waited_for(links: &Links, entry: &Entry) -> Result<(Kind, Answer), stor
         ("1", Some(RecordKind::Job)) => Some(links.store.history(&name).await?),
         _ => None,
     };
-    Ok(answers::found(&record, as_of, history))
+    Ok(answers::found(&links.store, &record, as_of, history))
 }
 
 fn event(entry: &Entry) -> Answer {

@@ -33,7 +33,7 @@ bugs! {
     NoFence "no-fence"
         "A superseded attempt may write."
     OwnClock "own-clock"
-        "The lease of a run ends by the scheduler's clock, which is an hour ahead."
+        "The lease of a run ends by the worker's clock, which is an hour behind."
     NoDuplicates "no-duplicates"
         "A duplicate is accepted as a new job."
     ClearedByConfirm "cleared-by-confirm"

@@ -68,6 +68,11 @@ impl RabbitMq {
         control(&self.directory, self.ports.mapper, arguments)
     }
 
+    /// The node's process, once it has said which it is.
+    pub fn pid(&self) -> Option<u32> {
+        node_pid(&self.directory)
+    }
+
     /// Ends it at once, as a crash would, and waits until it is gone.
     pub fn kill(&mut self) {
         if let Some(pid) = node_pid(&self.directory) {

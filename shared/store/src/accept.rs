@@ -44,8 +44,8 @@ pub struct Accept {
 /// What the store is to hold to when it accepts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
-    /// A duplicate of a job that has been queued for so long, or since an older epoch, is to be
-    /// dispatched again; never, if absent.
+    /// A duplicate of a job that has been queued for so long, or that was queued or left by its
+    /// worker in an older epoch, is to be dispatched again; never, if absent.
     pub duplicate_age_ms: Option<u64>,
     /// Unfinished jobs that one client may have; 0 for any number. Counted in each slot.
     pub unfinished_max: u64,
@@ -181,6 +181,7 @@ impl Store {
             .arg(u8::from(submission.redelivered))
             .arg(limits.duplicate_age_ms.map_or_else(absent, |ms| ms.to_string()))
             .arg(State::Queued.as_str())
+            .arg(State::Running.as_str())
             .arg(timer.map_or_else(absent, |ms| ms.to_string()))
             .arg(submission.spec.deadline.map_or_else(absent, |t| t.0.to_string()))
             .arg(self.settings().outbox_per_client_max)

@@ -11,10 +11,11 @@ use broker::rights::{SERVER_USER, WORKER_USER};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
+use crate::load::Mix;
 use crate::world::{Link, PREFIX, World};
 
 /// What a process is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// `counterfoil server`.
@@ -75,12 +76,26 @@ pub struct Recipe {
     pub jobs_per_client: u64,
     /// Jobs a second of each client.
     pub rate: f64,
+    /// What the clients do.
+    pub mix: Mix,
     /// For every process.
     pub environment: Vec<(String, String)>,
 }
 
 /// How often it is looked for ended processes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A process that cannot start has ended by then.
+const STARTS_WITHIN: Duration = Duration::from_secs(2);
+
+impl Place {
+    fn name(&self) -> String {
+        match self.role {
+            Role::Server => format!("server-{}", self.number),
+            Role::Worker => format!("worker-{}", self.number),
+            Role::Client => client_name(self.number),
+        }
+    }
+}
 
 impl Fleet {
     /// Starts all of them.
@@ -111,6 +126,19 @@ impl Fleet {
         fleet.look()?;
         tokio::spawn(fleet.clone().keep());
         Ok(fleet)
+    }
+
+    /// Waits a moment, in which no process may end: there is no fault yet.
+    ///
+    /// # Errors
+    /// One has ended; with the end of its log.
+    pub async fn has_started(&self) -> anyhow::Result<()> {
+        tokio::time::sleep(STARTS_WITHIN).await;
+        let ended = self.lock().iter().find(|place| place.starts > 1).map(Place::name);
+        let Some(name) = ended else { return Ok(()) };
+        let log = std::fs::read_to_string(self.directory().join(format!("{name}.log")))?;
+        let last: Vec<&str> = log.lines().rev().take(5).collect();
+        anyhow::bail!("{name} ends by itself: {last:?}")
     }
 
     /// Starts again whatever has ended.
@@ -223,7 +251,7 @@ fn environment(world: &World) -> Vec<(String, String)> {
     let settings = [
         ("REDIS_PREFIX", PREFIX),
         ("REDIS_RESPONSE_TIMEOUT_MS", "3000"),
-        ("AMQP_HEARTBEAT_S", "5"),
+        ("AMQP_HEARTBEAT_S", "2"),
         ("SERVER_DUPLICATE_REDISPATCH_MS", "5000"),
         ("SERVER_DELIVER_BACKOFF_MS", "300"),
         ("SERVER_DELIVER_TRIES", "6"),
@@ -248,26 +276,25 @@ impl Recipe {
     }
 
     fn start(&self, place: &Place) -> anyhow::Result<Child> {
-        let number = place.number;
-        let (name, amqp, redis, mut command) = match place.role {
+        let name = place.name();
+        let (amqp, redis, mut command) = match place.role {
             Role::Server => {
                 let mut command = Command::new(&self.counterfoil);
                 command.arg("server");
-                (format!("server-{number}"), "SOAK_SERVER_AMQP", "SOAK_SERVER_REDIS", command)
+                ("SOAK_SERVER_AMQP", "SOAK_SERVER_REDIS", command)
             }
             Role::Worker => {
                 let mut command = Command::new(&self.soak);
-                command
-                    .args(["worker", "--history"])
-                    .arg(self.history(&format!("worker-{number}")));
-                (format!("worker-{number}"), "SOAK_WORKER_AMQP", "SOAK_WORKER_REDIS", command)
+                command.args(["worker", "--history"]).arg(self.history(&name));
+                ("SOAK_WORKER_AMQP", "SOAK_WORKER_REDIS", command)
             }
             Role::Client => {
                 let mut command = Command::new(&self.soak);
-                command.args(["client", "--history"]).arg(self.history(&client_name(number)));
+                command.args(["client", "--history"]).arg(self.history(&name));
                 command.args(["--jobs", &self.jobs_per_client.to_string()]);
                 command.args(["--rate", &self.rate.to_string()]);
-                (client_name(number), "SOAK_CLIENT_AMQP", "", command)
+                command.args(self.mix.arguments());
+                ("SOAK_CLIENT_AMQP", "", command)
             }
         };
         let path = self.directory.join(format!("{name}.log"));

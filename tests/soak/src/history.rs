@@ -43,10 +43,12 @@ pub enum Seen {
         /// The job.
         id: String,
     },
-    /// The same submission was published once more on purpose.
+    /// The same submission is published once more.
     Repeated {
         /// The job.
         id: String,
+        /// Because its confirm was lost, not on purpose.
+        is_lost: bool,
     },
     /// An answer, of whatever kind, to whatever was asked or sent.
     Told {

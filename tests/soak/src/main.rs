@@ -9,7 +9,8 @@ use serde::Deserialize;
 use soak::campaign::{Campaign, program};
 use soak::handlers;
 use soak::history::Log;
-use soak::load::{self, Load};
+use soak::load::{self, Load, Mix};
+use soak::selftest;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Parser)]
@@ -32,11 +33,17 @@ enum Command {
         /// What decides the order of the faults
         #[arg(long, env = "SOAK_SEED")]
         seed: Option<u64>,
-        /// A mistake that every process is to make, to see that it is noticed
-        #[arg(long, value_parser = bug)]
-        bug: Option<String>,
         /// Where everything is written
         #[arg(long, default_value = "target/soak")]
+        directory: PathBuf,
+    },
+    /// Make every seeded mistake, to see that each is noticed
+    Selftest {
+        /// Only this one
+        #[arg(long, value_parser = bug)]
+        bug: Option<Bug>,
+        /// Where everything is written
+        #[arg(long, default_value = "target/soak-selftest")]
         directory: PathBuf,
     },
     /// A client of the campaign
@@ -50,6 +57,9 @@ enum Command {
         /// Jobs a second
         #[arg(long)]
         rate: f64,
+        /// Also submits without a journal
+        #[arg(long)]
+        bare: bool,
     },
     /// A worker of the campaign
     Worker {
@@ -70,38 +80,44 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
     let Settings { log } = settings::load(None)?;
     telemetry::start(&log)?;
     match arguments.command {
-        Command::Client { history, jobs, rate } => {
+        Command::Client { history, jobs, rate, bare } => {
             let settings = settings::load(None)?;
-            load::run(Load { history, jobs, rate }, settings, until_told()?).await?;
+            let load = Load { history, jobs, rate, mix: Mix { has_bare: bare } };
+            load::run(load, settings, until_told()?).await?;
         }
         Command::Worker { history } => {
             let worker = handlers::worker(settings::load(None)?, Log::open(&history)?)?;
             worker.run_until_signal().await?;
         }
-        Command::Run { seconds, jobs, seed, bug, directory } => {
+        Command::Run { seconds, jobs, seed, directory } => {
             let campaign = Campaign {
                 directory: std::path::absolute(directory)?,
-                counterfoil: program(std::env::current_exe()?.with_file_name("counterfoil"))?,
+                counterfoil: counterfoil()?,
                 time: Duration::from_secs(seconds),
                 jobs,
-                share: seconds as f64 / FULL_SECONDS,
                 seed: seed.unwrap_or_else(|| fastrand::u64(..)),
-                environment: bug
-                    .map(|bug| ("FAULTS_SEEDED_BUG".to_owned(), bug))
-                    .into_iter()
-                    .collect(),
             };
             println!("seed {}", campaign.seed);
             let report = soak::campaign::run(&campaign).await?;
             println!("{}", serde_json::to_string_pretty(&report)?);
-            return Ok(if report.is_clean() { 0 } else { 1 }.into());
+            return Ok(if report.is_clean() && report.has_tested() { 0 } else { 1 }.into());
+        }
+        Command::Selftest { bug, directory } => {
+            let all = selftest::run(std::path::absolute(directory)?, counterfoil()?, bug).await?;
+            let seeded = all.iter().filter(|caught| caught.bug.is_some());
+            let right = seeded.clone().filter(|caught| caught.is_right());
+            println!("{} of {} seeded mistakes caught", right.count(), seeded.count());
+            let is_right = all.iter().all(selftest::Caught::is_right);
+            return Ok(if is_right { 0 } else { 1 }.into());
         }
     }
     Ok(std::process::ExitCode::SUCCESS)
 }
 
-/// A full campaign: what the numbers of faults are for.
-const FULL_SECONDS: f64 = 900.0;
+/// The program under test: built beside this one.
+fn counterfoil() -> anyhow::Result<PathBuf> {
+    program(std::env::current_exe()?.with_file_name("counterfoil"))
+}
 
 /// Ends with SIGTERM.
 fn until_told() -> anyhow::Result<CancellationToken> {
@@ -115,7 +131,8 @@ fn until_told() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-fn bug(name: &str) -> Result<String, String> {
-    let all = || Bug::ALL.iter().map(|bug| bug.as_str()).collect::<Vec<_>>();
-    if all().contains(&name) { Ok(name.to_owned()) } else { Err(format!("one of {:?}", all())) }
+fn bug(name: &str) -> Result<Bug, String> {
+    let named = Bug::ALL.iter().find(|bug| bug.as_str() == name);
+    let all = || Bug::ALL.iter().map(|bug| bug.as_str()).collect::<Vec<_>>().join(", ");
+    named.copied().ok_or_else(|| format!("one of {}", all()))
 }

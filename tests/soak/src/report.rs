@@ -1,16 +1,15 @@
-//! What came of a campaign, as a file and as a table.
+//! What came of a campaign, as a file.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::campaign::{Campaign, SIZE};
-use crate::checker::{Counters, FinalState, Findings, Invariant, Left, Violation};
-use crate::faults::{Fault, Kind, by_kind};
-use crate::fleet::{Role, client_name, history};
-use crate::history::{Micros, Seen, read};
+use crate::campaign::Campaign;
+use crate::checker::{Counters, Invariant, Left, Violation};
+use crate::faults::Kind;
+use crate::fleet::Role;
+use crate::floors::{Floor, floors};
+use crate::stage::Outcome;
 
 /// `report.json`.
 #[derive(Debug, Serialize)]
@@ -21,33 +20,37 @@ pub struct Report {
     pub jobs: usize,
     /// For how long faults were made, in seconds.
     pub seconds: f64,
-    /// Until everything was settled after the last fault, in seconds.
-    pub settled_s: f64,
+    /// Until everything was settled after the last fault of each stage, in seconds.
+    pub settled_s: BTreeMap<&'static str, f64>,
     /// Journal entries that were not.
     pub open: usize,
+    /// Faults in all.
+    pub faults_in_all: usize,
     /// Faults, by kind.
     pub faults: BTreeMap<Kind, usize>,
     /// Cuts that fell exactly where they were to.
     pub cuts: u64,
     /// Processes that were started, by role.
-    pub starts: Vec<(Role, u32)>,
+    pub starts: BTreeMap<Role, u32>,
     /// What must never be, how often.
     pub violations: BTreeMap<Invariant, usize>,
     /// The first of each.
     pub examples: Vec<Violation>,
-    /// What shows that something was tested.
+    /// What shows that something was tested, and how much of it there must be.
+    pub floors: Vec<Floor>,
+    /// The same and more, as counted.
     pub counters: Counters,
-    /// Outcomes that were refused because another attempt had the right.
-    pub refused_writes: usize,
     /// From the end of a fault of a kind to the next thing that a client was told, in ms.
     pub recovery_ms: BTreeMap<Kind, Recovery>,
-    /// What was left over.
-    pub left: Left,
+    /// What was left over, by stage.
+    pub left: BTreeMap<&'static str, Left>,
 }
 
 /// How long it took.
 #[derive(Debug, Serialize)]
 pub struct Recovery {
+    /// How often it was measured.
+    pub times: usize,
     /// Half of the times were shorter.
     pub p50: u64,
     /// All but one in a hundred.
@@ -59,96 +62,76 @@ const EXAMPLES: usize = 5;
 
 impl Report {
     /// Puts everything together.
-    ///
-    /// # Errors
-    /// A log cannot be read.
-    #[expect(clippy::too_many_arguments, reason = "everything that was found, once")]
-    pub fn new(
-        campaign: &Campaign,
-        faults: &[Fault],
-        findings: Findings,
-        end: &FinalState,
-        starts: [(Role, u32); 3],
-        cuts: u64,
-        (faulty, settling): (Duration, Duration),
-        open: usize,
-    ) -> anyhow::Result<Self> {
-        let mut violations: BTreeMap<Invariant, usize> = BTreeMap::new();
-        let mut examples = Vec::new();
-        for violation in findings.violations {
-            let count = violations.entry(violation.invariant).or_default();
-            *count += 1;
-            if *count <= EXAMPLES {
-                examples.push(violation);
-            }
-        }
-        let left = Left {
-            queues: end.left.queues.clone(),
-            outbox: end.left.outbox,
-            unfinished: end.left.unfinished.clone(),
-            memory_kib: end.left.memory_kib.clone(),
-        };
-        let report = Self {
+    pub fn new(campaign: &Campaign, outcomes: Vec<(&'static str, Outcome)>) -> Self {
+        let mut report = Self {
             seed: campaign.seed,
-            jobs: findings.counters.jobs,
-            seconds: faulty.as_secs_f64(),
-            settled_s: settling.as_secs_f64(),
-            open,
-            faults: by_kind(faults),
-            cuts,
-            starts: starts.to_vec(),
-            violations,
-            examples,
-            counters: findings.counters,
-            refused_writes: refused_writes(&campaign.directory)?,
-            recovery_ms: recovery(&campaign.directory, faults)?,
-            left,
+            jobs: 0,
+            seconds: 0.0,
+            settled_s: BTreeMap::new(),
+            open: 0,
+            faults_in_all: 0,
+            faults: BTreeMap::new(),
+            cuts: 0,
+            starts: BTreeMap::new(),
+            violations: Invariant::ALL.iter().map(|invariant| (*invariant, 0)).collect(),
+            examples: Vec::new(),
+            floors: Vec::new(),
+            counters: Counters::default(),
+            recovery_ms: BTreeMap::new(),
+            left: BTreeMap::new(),
         };
-        let text = serde_json::to_string_pretty(&report)?;
-        std::fs::write(campaign.directory.join("report.json"), text)?;
-        Ok(report)
+        let mut faults = Vec::new();
+        let mut recovery: BTreeMap<Kind, Vec<u64>> = BTreeMap::new();
+        for (name, outcome) in outcomes {
+            report.seconds += outcome.faulty.as_secs_f64();
+            report.settled_s.insert(name, outcome.settling.as_secs_f64());
+            report.open += outcome.open;
+            report.cuts += outcome.cuts;
+            for (role, count) in outcome.starts {
+                *report.starts.entry(role).or_default() += count;
+            }
+            for violation in outcome.findings.violations {
+                let count = report.violations.entry(violation.invariant).or_default();
+                *count += 1;
+                if *count <= EXAMPLES {
+                    report.examples.push(violation);
+                }
+            }
+            report.counters.add(outcome.findings.counters);
+            for (kind, times) in outcome.findings.recovery_ms {
+                recovery.entry(kind).or_default().extend(times);
+            }
+            report.left.insert(name, outcome.left);
+            faults.extend(outcome.faults);
+        }
+        report.jobs = report.counters.jobs;
+        report.faults_in_all = faults.len();
+        report.faults = crate::faults::by_kind(&faults);
+        report.floors = floors(campaign.share(), &faults, &report.counters);
+        report.recovery_ms = recovery.into_iter().map(|(k, t)| (k, Recovery::of(t))).collect();
+        report
     }
 
     /// Whether nothing was found that must not be.
     pub fn is_clean(&self) -> bool {
-        self.violations.is_empty() && self.open == 0
+        self.violations.values().all(|count| *count == 0) && self.open == 0
+    }
+
+    /// Whether it has tested what it is for.
+    pub fn has_tested(&self) -> bool {
+        self.jobs > 0 && self.floors.iter().all(Floor::is_met)
     }
 }
 
-fn refused_writes(directory: &Path) -> anyhow::Result<usize> {
-    let mut count = 0;
-    for number in 0..SIZE.workers {
-        let log = std::fs::read_to_string(directory.join(format!("worker-{number}.log")))?;
-        count += log.matches("an outcome was refused").count();
-    }
-    Ok(count)
-}
-
-/// Faults after which it is asked how long it takes until somebody is told something.
-const RECOVERS: [Kind; 4] =
-    [Kind::BrokerKilled, Kind::BrokerRestarted, Kind::StoreKilled, Kind::StorePaused];
-
-fn recovery(directory: &Path, faults: &[Fault]) -> anyhow::Result<BTreeMap<Kind, Recovery>> {
-    let mut told: Vec<Micros> = Vec::new();
-    for number in 0..SIZE.clients {
-        let entries = read(&history(directory, &client_name(number)))?;
-        let is_word = |seen: &Seen| matches!(seen, Seen::Told { kind, .. } if kind == "receipt" || kind == "event");
-        told.extend(entries.iter().filter(|entry| is_word(&entry.seen)).map(|entry| entry.at));
-    }
-    told.sort_unstable();
-    let mut times: BTreeMap<Kind, Vec<u64>> = BTreeMap::new();
-    for fault in faults.iter().filter(|fault| RECOVERS.contains(&fault.kind)) {
-        let next = told.partition_point(|at| *at < fault.until);
-        if let Some(at) = told.get(next) {
-            times.entry(fault.kind).or_default().push((at - fault.until) / 1000);
+impl Recovery {
+    fn of(mut times: Vec<u64>) -> Self {
+        times.sort_unstable();
+        let last = times.len().saturating_sub(1) as f64;
+        let at = |share: f64| times.get((last * share).round() as usize).copied();
+        Self {
+            times: times.len(),
+            p50: at(0.5).unwrap_or_default(),
+            p99: at(0.99).unwrap_or_default(),
         }
     }
-    Ok(times
-        .into_iter()
-        .map(|(kind, mut times)| {
-            times.sort_unstable();
-            let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
-            (kind, Recovery { p50: at(0.5), p99: at(0.99) })
-        })
-        .collect())
 }

@@ -10,7 +10,7 @@ use broker::rights::{Role as Right, SERVER_USER, WORKER_USER};
 use nodes::{Fsync, PASSWORD, RabbitMq, Redis, ports};
 use store::acl;
 
-use crate::proxy::{Language, Proxy};
+use crate::proxy::{Direction, Language, Proxy, What};
 
 /// What every key of the campaign begins with.
 pub const PREFIX: &str = "soak";
@@ -149,6 +149,12 @@ impl World {
         for (_, proxy) in &self.links {
             proxy.heal();
         }
+    }
+
+    /// How many messages were delivered again.
+    pub fn redelivered(&self) -> u64 {
+        let of = |proxy: &Proxy| proxy.passed(Direction::Down, Some(What::Redelivered));
+        self.links.iter().map(|(_, proxy)| of(proxy)).sum()
     }
 
     /// How many cuts have fallen.

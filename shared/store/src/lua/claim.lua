@@ -12,7 +12,7 @@
 -- Bounded by a constant.
 local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'revision', 'fence', 'dispatch',
   'attempt', 'deadline', 'alone', 'owner', 'lease_until', 'detached', 'cancel_requested',
-  'dispatched_at', 'lost')
+  'dispatched_at', 'lost', 'epoch')
 if not seen[1] then return { 'none' } end
 if seen[1] ~= 'job' then return { 'drop', seen[1] } end
 local state, fence = seen[2], seen[4] or '0-'
@@ -25,9 +25,13 @@ if state == ARGV[10] then
   if string.match(fence, '%-(.*)$') == ARGV[5] then
     return { 'start', attempt, fence, seen[3], seen[8] or '' }
   end
-  if seen[11] or seen[5] ~= ARGV[2] or ARGV[3] ~= '1' then return { 'drop', state } end
+  if seen[11] or seen[5] ~= ARGV[2] then return { 'drop', state } end
+  local is_left = tonumber(seen[10] or 0) <= at
+  -- The store was rolled back since: its end was lost with its message, and it was sent again.
+  local is_again = ARGV[3] == '1' or (is_left and seen[15] ~= ARGV[13])
+  if not is_again then return { 'drop', state } end
   if seen[9] == ARGV[4] and ARGV[14] ~= '1' then return { 'attach', fence } end
-  if tonumber(seen[10] or 0) > at then
+  if not is_left then
     -- Its owner lives, or lived a moment ago: the lease decides, and the scheduler watches it.
     redis.call('HSET', KEYS[1], 'detached', 1, 'payload', ARGV[15])
     set_timer(ARGV[1], tonumber(seen[10]), seen[7], '0')

@@ -1,21 +1,22 @@
-//! The durable queue of events, read by a consumer of its own.
+//! A durable queue of events, read by a consumer of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker::Connection;
 
-use super::{Shared, events_queue};
+use super::Shared;
 use crate::history::Seen;
 
 /// A queue that is not read for so long goes.
 const EXPIRES_MS: u32 = 3_600_000;
 
 /// Reads until the end, over as many connections as it takes.
-pub(super) async fn listen(shared: Arc<Shared>) {
+pub(super) async fn listen(shared: Arc<Shared>, queue: fn(&str) -> String) {
+    let queue = queue(shared.client.name());
     while !shared.is_over() {
         let ended = tokio::select! {
-            ended = read(&shared) => ended,
+            ended = read(&shared, &queue) => ended,
             () = shared.stop.cancelled() => return,
         };
         if let Err(error) = ended {
@@ -25,11 +26,10 @@ pub(super) async fn listen(shared: Arc<Shared>) {
     }
 }
 
-async fn read(shared: &Shared) -> anyhow::Result<()> {
+async fn read(shared: &Shared, queue: &str) -> anyhow::Result<()> {
     let connection = Connection::open(&shared.amqp, "soak events").await?;
-    let queue = events_queue(shared.client.name());
-    connection.declare_durable_inbox(&queue, EXPIRES_MS).await?;
-    let mut consumer = connection.consumer(&queue, 500).await?;
+    connection.declare_durable_inbox(queue, EXPIRES_MS).await?;
+    let mut consumer = connection.consumer(queue, 500).await?;
     let acker = consumer.acker();
     loop {
         let chunk = consumer.next_chunk(100).await?;

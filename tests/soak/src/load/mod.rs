@@ -18,6 +18,20 @@ use crate::handlers::Task;
 use crate::history::{Log, Seen, read};
 pub use settle::settle;
 
+/// What kinds of things a client does beside what it always does.
+#[derive(Debug, Clone, Copy)]
+pub struct Mix {
+    /// It also submits without a journal.
+    pub has_bare: bool,
+}
+
+impl Mix {
+    /// The arguments that say so to a client's process.
+    pub fn arguments(self) -> &'static [&'static str] {
+        if self.has_bare { &["--bare"] } else { &[] }
+    }
+}
+
 /// What a client of the campaign is to do.
 #[derive(Debug, Clone)]
 pub struct Load {
@@ -27,6 +41,8 @@ pub struct Load {
     pub jobs: u64,
     /// How many of them a second.
     pub rate: f64,
+    /// What else.
+    pub mix: Mix,
 }
 
 /// What the parts of one client share.
@@ -49,12 +65,19 @@ struct Known {
 
 /// Attempts of a job that kills its worker.
 const POISON_ATTEMPTS: &str = "2";
+/// The end of the name of a queue that is deleted and filled.
+pub const SPARE: &str = ".spare";
 /// As many as are worth asking for.
 const KNOWN_MAX: usize = 2000;
 
 /// The queue for events: it outlives the process.
 pub fn events_queue(user: &str) -> String {
     format!("reply.{user}.events")
+}
+
+/// Another one, which is deleted and filled.
+pub fn spare_queue(user: &str) -> String {
+    format!("reply.{user}{SPARE}")
 }
 
 /// Works until it is told to stop.
@@ -70,7 +93,7 @@ pub async fn run(
     let is_job = |seen: &Seen| matches!(seen, Seen::Journaled { .. } | Seen::Confirmed { .. });
     let done = before.iter().filter(|entry| is_job(&entry.seen)).count() as u64;
     let shared = share(&load, settings, stop.clone())?;
-    let tasks = [
+    let mut tasks = vec![
         tokio::spawn(submissions::recover(Arc::clone(&shared))),
         tokio::spawn(submissions::submit(
             Arc::clone(&shared),
@@ -78,14 +101,17 @@ pub async fn run(
             load.rate,
         )),
         tokio::spawn(questions::ask(Arc::clone(&shared))),
-        tokio::spawn(events::listen(Arc::clone(&shared))),
-        tokio::spawn(bare::produce(Arc::clone(&shared), load.rate)),
+        tokio::spawn(questions::wait(Arc::clone(&shared))),
+        tokio::spawn(events::listen(Arc::clone(&shared), events_queue)),
+        tokio::spawn(events::listen(Arc::clone(&shared), spare_queue)),
     ];
-    stop.cancelled().await;
-    for task in tasks {
-        // Each looks at the same token; what hangs is of no use any more.
-        tokio::time::timeout(Duration::from_secs(5), task).await.ok();
+    if load.mix.has_bare {
+        tasks.push(tokio::spawn(bare::produce(Arc::clone(&shared), load.rate)));
     }
+    stop.cancelled().await;
+    // Each looks at the same token; what hangs is of no use any more.
+    let ended = futures_util::future::join_all(tasks);
+    tokio::time::timeout(Duration::from_secs(5), ended).await.ok();
     shared.client.close().await;
     Ok(())
 }

@@ -12,6 +12,8 @@ use crate::history::{Seen, now};
 
 /// The pause between two questions.
 const PAUSE: Duration = Duration::from_millis(150);
+/// For so long a job is waited for.
+const WAITS: Duration = Duration::from_secs(5);
 
 /// Asks until the end.
 pub(super) async fn ask(shared: Arc<Shared>) {
@@ -25,6 +27,21 @@ pub(super) async fn ask(shared: Arc<Shared>) {
             80..90 => status(&shared, never().map(Subject::Id)).await,
             90..95 => cancel(&shared).await,
             _ => void(&shared, &format!("void-{}-{number}", shared.prefix)).await,
+        }
+        shared.pause(PAUSE).await;
+    }
+}
+
+/// Waits for jobs to be done, one after another.
+pub(super) async fn wait(shared: Arc<Shared>) {
+    while !shared.is_over() {
+        if let Some(id) = shared.any(false) {
+            let asked = now();
+            let waited = shared.client.wait(Subject::Id(id), WAITS, |_| {});
+            tokio::select! {
+                waited = waited => written(&shared, asked, waited),
+                () = shared.stop.cancelled() => return,
+            }
         }
         shared.pause(PAUSE).await;
     }

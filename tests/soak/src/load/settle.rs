@@ -8,7 +8,7 @@ use client::Standing;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Load, events, share, submissions};
+use super::{Load, events, events_queue, share, spare_queue, submissions};
 
 /// The pause between two looks at what is open.
 const PAUSE: Duration = Duration::from_millis(1000);
@@ -26,7 +26,8 @@ pub async fn settle(
 ) -> anyhow::Result<usize> {
     let over = CancellationToken::new();
     let shared = share(load, settings, over.clone())?;
-    let listening = tokio::spawn(events::listen(Arc::clone(&shared)));
+    let listening = [events_queue, spare_queue]
+        .map(|queue| tokio::spawn(events::listen(Arc::clone(&shared), queue)));
     let until = tokio::time::Instant::now() + within;
     let mut open = usize::MAX;
     while open > 0 && tokio::time::Instant::now() < until {
@@ -39,7 +40,9 @@ pub async fn settle(
     }
     stop.cancelled().await;
     over.cancel();
-    listening.await?;
+    for task in listening {
+        task.await?;
+    }
     shared.client.close().await;
     Ok(open)
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Error, Submission, Submitted};
+use client::{Error, Standing, Submission, Submitted};
+use protocol::{UnixMillis, headers};
 
-use super::{POISON_ATTEMPTS, Shared, events_queue, task};
+use super::{POISON_ATTEMPTS, Shared, events_queue, spare_queue, task};
 use crate::handlers::{TYPE, Task};
 use crate::history::{Seen, now};
 
@@ -29,6 +30,10 @@ pub(super) async fn recover(shared: Arc<Shared>) {
                     shared.told("status", Some(asked), &one.answer);
                     shared.remember(&one.entry.job_id);
                     if let Some(submitted) = one.sent_again {
+                        shared.log.write(Seen::Repeated {
+                            id: one.entry.job_id,
+                            is_lost: one.entry.standing == Standing::Journaled,
+                        });
                         tokio::spawn(follow(Arc::clone(&shared), submitted));
                     }
                 }
@@ -76,13 +81,20 @@ fn submission(shared: &Shared, number: u64) -> Submission {
         body.resize(OVERSIZED, b' ');
     }
     let notify = if fastrand::u32(..5) == 0 { "*" } else { "terminal" };
+    let user = shared.client.name();
+    let to = if fastrand::u32(..20) == 0 { spare_queue(user) } else { events_queue(user) };
     // What kills its worker need not do so for ever.
     let attempts = if task == Task::Poison { POISON_ATTEMPTS } else { "1000" };
-    Submission::new(TYPE, body)
-        .header("job-max-attempts", attempts)
+    let submission = Submission::new(TYPE, body)
+        .header(headers::MAX_ATTEMPTS, attempts)
         .job_id(format!("j-{}-{number}", shared.prefix))
         .notify(notify)
-        .notify_to(events_queue(shared.client.name()))
+        .notify_to(to);
+    if fastrand::u32(..50) == 0 {
+        let at = UnixMillis::now().after(Duration::from_millis(fastrand::u64(500..3000)));
+        return submission.header(headers::NOT_BEFORE, at.to_string());
+    }
+    submission
 }
 
 /// Writes down the receipt, or the refusal.

@@ -23,6 +23,10 @@ pub enum What {
     Ack,
     /// AMQP: `basic.deliver`, with the header and body that follow it.
     Deliver,
+    /// The same, of a message that was delivered before.
+    Redelivered,
+    /// AMQP: `connection.blocked`: the broker has raised an alarm.
+    Blocked,
     /// AMQP: a heartbeat.
     Heartbeat,
     /// RESP: a script.
@@ -85,12 +89,14 @@ fn amqp(bytes: &[u8], from_client: bool) -> Option<(What, usize)> {
     });
     let what = match method {
         Some((60, 40)) => What::Publish,
+        Some((60, 60)) if is_redelivered(payload) => What::Redelivered,
         Some((60, 60)) => What::Deliver,
         // basic.return carries content too.
         Some((60, 50)) => What::Other,
         Some((60, 80 | 120)) => {
             return Some((if from_client { What::Ack } else { What::Confirm }, end));
         }
+        Some((10, 60)) => return Some((What::Blocked, end)),
         _ => return Some((What::Other, end)),
     };
     let (next, header, mut at) = amqp_frame(&bytes[end..]).map(|(k, p, e)| (k, p, end + e))?;
@@ -106,6 +112,13 @@ fn amqp(bytes: &[u8], from_client: bool) -> Option<(What, usize)> {
         at += length;
     }
     Some((what, at))
+}
+
+/// `basic.deliver`: class and method, the consumer's tag with its length, the delivery's tag, and
+/// a bit.
+fn is_redelivered(payload: &[u8]) -> bool {
+    let tag = payload.get(4).copied().unwrap_or_default();
+    payload.get(5 + usize::from(tag) + 8).is_some_and(|bits| bits & 1 == 1)
 }
 
 fn amqp_frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
@@ -177,6 +190,17 @@ mod tests {
             let mut scanner =
                 Scanner { greeted: true, ..Scanner::new(Language::Amqp, from_client) };
             assert_eq!(scanner.feed(&ack), [(what, ack.clone())]);
+        }
+    }
+
+    #[test]
+    fn a_message_that_comes_again_is_told_from_a_new_one() {
+        for (bit, what) in [(0, What::Deliver), (1, What::Redelivered)] {
+            let method = [&[0, 60, 0, 60, 3][..], b"tag", &7u64.to_be_bytes(), &[bit, 0, 0]];
+            let header = frame(2, &[&[0, 60, 0, 0][..], &0u64.to_be_bytes(), &[0, 0]].concat());
+            let mut scanner = Scanner::new(Language::Amqp, false);
+            let frames = scanner.feed(&[frame(1, &method.concat()), header].concat());
+            assert_eq!(frames.iter().map(|(what, _)| *what).collect::<Vec<_>>(), [what]);
         }
     }
 

@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use frames::{Language, Scanner, What};
@@ -78,6 +78,8 @@ struct Shared {
     language: Language,
     mode: watch::Sender<Mode>,
     state: Mutex<State>,
+    /// A cut has fallen.
+    fell: Notify,
     /// Cancelled and replaced when every connection is to be reset.
     round: Mutex<CancellationToken>,
     stop: CancellationToken,
@@ -113,6 +115,7 @@ impl Proxy {
             language,
             mode: watch::Sender::new(Mode::Open),
             state: Mutex::default(),
+            fell: Notify::new(),
             round: Mutex::default(),
             stop: CancellationToken::new(),
         });
@@ -130,9 +133,15 @@ impl Proxy {
         lock(&self.shared.state).armed = Some((cut, 0));
     }
 
-    /// Whether no cut waits any more.
-    pub fn is_done(&self) -> bool {
-        lock(&self.shared.state).armed.is_none()
+    /// Waits until the cut that was armed has fallen.
+    pub async fn fallen(&self) {
+        loop {
+            let fell = self.shared.fell.notified();
+            if lock(&self.shared.state).armed.is_none() {
+                return;
+            }
+            fell.await;
+        }
     }
 
     /// Resets every connection.
@@ -286,6 +295,7 @@ impl Shared {
         let cut = *cut;
         state.armed = None;
         state.cuts += 1;
+        self.fell.notify_waiters();
         if cut.passes { Verdict::PassAndCut(cut.how) } else { Verdict::Cut(cut.how) }
     }
 }
