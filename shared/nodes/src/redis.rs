@@ -140,9 +140,13 @@ fn start(directory: &Path, port: u16, fsync: Fsync) -> Result<Child, Error> {
             .arg(directory.join(USERS)),
         &log,
     )?;
-    let ready =
-        wait_until(STARTS_WITHIN, || ports::is_open(port) || !matches!(child.try_wait(), Ok(None)));
-    if ready && ports::is_open(port) {
+    // Its port is open before it has read its data, when it answers LOADING.
+    let is_up = || {
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        said.contains("Ready to accept connections") && ports::is_open(port)
+    };
+    let ready = wait_until(STARTS_WITHIN, || is_up() || !matches!(child.try_wait(), Ok(None)));
+    if ready && is_up() {
         Ok(child)
     } else {
         child.kill().ok();
