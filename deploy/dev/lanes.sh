@@ -7,7 +7,7 @@ seconds=${SOAK_SECONDS:-60}
 jobs=${SOAK_JOBS:-2000}
 
 cd "$(dirname "$0")/../.."
-deploy/dev/install.sh python node go
+deploy/dev/install.sh python node go strace
 tree=$(deploy/dev/trixie.sh)
 cargo test --locked --workspace --no-run
 cargo build --locked -p counterfoil -p counterfoil-order-desk -p counterfoil-soak

@@ -31,6 +31,7 @@ mod replays;
 mod reply_queues;
 mod retention;
 mod rights;
+mod rolled_back;
 mod subscriptions;
 mod thread;
 mod tidy;

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use nodes::Fsync;
 
+use crate::cuts;
 use crate::faults::Kind;
-use crate::fleet::Size;
+use crate::fleet::{Programs, Size};
 use crate::load::Mix;
 use crate::report::Report;
 use crate::stage::{self, Stage};
@@ -17,8 +18,8 @@ use crate::stage::{self, Stage};
 pub struct Campaign {
     /// Everything is written here.
     pub directory: PathBuf,
-    /// The program under test.
-    pub counterfoil: PathBuf,
+    /// What is run.
+    pub programs: Programs,
     /// For how long faults are made, in all.
     pub time: Duration,
     /// Jobs in all.
@@ -55,13 +56,15 @@ impl Campaign {
         let nothing_lost = Stage {
             name: "nothing-lost",
             directory: self.directory.join("nothing-lost"),
-            counterfoil: self.counterfoil.clone(),
+            programs: self.programs.clone(),
             time: self.time.mul_f64(1.0 - ROLL_BACKS_TIME),
             jobs: (self.jobs as f64 * (1.0 - ROLL_BACKS_JOBS)) as u64,
             faults: self.shared_out(faults),
+            size: SIZE,
+            crash_rounds: 0,
             seed: self.seed,
             fsync: Fsync::Always,
-            mix: Mix { has_bare: true },
+            mix: Mix { has_bare: true, has_poison: true },
             environment: Vec::new(),
         };
         let rolled_back = Stage {
@@ -72,7 +75,7 @@ impl Campaign {
             faults: self.shared_out(BESIDE_ROLL_BACKS.iter()),
             fsync: Fsync::Everysec,
             // Whoever keeps no journal has nothing to send again what the store has lost.
-            mix: Mix { has_bare: false },
+            mix: Mix { has_bare: false, has_poison: true },
             ..nothing_lost.clone()
         };
         [nothing_lost, rolled_back]
@@ -96,7 +99,9 @@ pub async fn run(campaign: &Campaign) -> anyhow::Result<Report> {
         println!("stage {}: {} s, {} jobs", stage.name, stage.time.as_secs(), stage.jobs);
         outcomes.push((stage.name, stage::run(&stage).await.context(stage.name)?));
     }
-    let report = Report::new(campaign, outcomes);
+    println!("cuts, one at a time");
+    let cuts = cuts::enumerate(campaign.share()).await.context("cuts")?;
+    let report = Report::new(campaign, outcomes, cuts);
     let text = serde_json::to_string_pretty(&report)?;
     std::fs::write(campaign.directory.join("report.json"), text)?;
     Ok(report)
@@ -111,13 +116,4 @@ pub fn empty(directory: &std::path::Path) -> anyhow::Result<()> {
         std::fs::remove_dir_all(directory).with_context(|| directory.display().to_string())?;
     }
     std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())
-}
-
-/// Whether a program is there, before anything is started.
-///
-/// # Errors
-/// It is not.
-pub fn program(path: PathBuf) -> anyhow::Result<PathBuf> {
-    ensure!(path.is_file(), "{} is not built", path.display());
-    Ok(path)
 }

@@ -8,6 +8,7 @@
 
 pub mod campaign;
 pub mod checker;
+pub mod cuts;
 pub mod faults;
 pub mod fleet;
 pub mod floors;
@@ -21,3 +22,4 @@ pub mod stage;
 pub mod world;
 
 mod memory;
+mod points;

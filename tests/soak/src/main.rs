@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use faults::Bug;
 use serde::Deserialize;
-use soak::campaign::{Campaign, program};
+use soak::campaign::Campaign;
+use soak::fleet::Programs;
 use soak::handlers;
 use soak::history::Log;
 use soak::load::{self, Load, Mix};
@@ -60,6 +61,9 @@ enum Command {
         /// Also submits without a journal
         #[arg(long)]
         bare: bool,
+        /// Some of its jobs kill their worker
+        #[arg(long)]
+        poison: bool,
     },
     /// A worker of the campaign
     Worker {
@@ -80,9 +84,10 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
     let Settings { log } = settings::load(None)?;
     telemetry::start(&log)?;
     match arguments.command {
-        Command::Client { history, jobs, rate, bare } => {
+        Command::Client { history, jobs, rate, bare, poison } => {
             let settings = settings::load(None)?;
-            let load = Load { history, jobs, rate, mix: Mix { has_bare: bare } };
+            let load =
+                Load { history, jobs, rate, mix: Mix { has_bare: bare, has_poison: poison } };
             load::run(load, settings, until_told()?).await?;
         }
         Command::Worker { history } => {
@@ -92,7 +97,7 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
         Command::Run { seconds, jobs, seed, directory } => {
             let campaign = Campaign {
                 directory: std::path::absolute(directory)?,
-                counterfoil: counterfoil()?,
+                programs: programs()?,
                 time: Duration::from_secs(seconds),
                 jobs,
                 seed: seed.unwrap_or_else(|| fastrand::u64(..)),
@@ -103,7 +108,7 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
             return Ok(if report.is_clean() && report.has_tested() { 0 } else { 1 }.into());
         }
         Command::Selftest { bug, directory } => {
-            let all = selftest::run(std::path::absolute(directory)?, counterfoil()?, bug).await?;
+            let all = selftest::run(std::path::absolute(directory)?, programs()?, bug).await?;
             let seeded = all.iter().filter(|caught| caught.bug.is_some());
             let right = seeded.clone().filter(|caught| caught.is_right());
             println!("{} of {} seeded mistakes caught", right.count(), seeded.count());
@@ -114,9 +119,8 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
     Ok(std::process::ExitCode::SUCCESS)
 }
 
-/// The program under test: built beside this one.
-fn counterfoil() -> anyhow::Result<PathBuf> {
-    program(std::env::current_exe()?.with_file_name("counterfoil"))
+fn programs() -> anyhow::Result<Programs> {
+    Programs::beside(std::env::current_exe()?)
 }
 
 /// Ends with SIGTERM.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::campaign::Campaign;
 use crate::checker::{Counters, Invariant, Left, Violation};
+use crate::cuts;
 use crate::faults::Kind;
 use crate::fleet::Role;
 use crate::floors::{Floor, floors};
@@ -28,8 +29,10 @@ pub struct Report {
     pub faults_in_all: usize,
     /// Faults, by kind.
     pub faults: BTreeMap<Kind, usize>,
-    /// Cuts that fell exactly where they were to.
+    /// Cuts that fell exactly where they were to, in the stages.
     pub cuts: u64,
+    /// The story of one job, cut once in each telling.
+    pub cut_stories: cuts::Outcome,
     /// Processes that were started, by role.
     pub starts: BTreeMap<Role, u32>,
     /// What must never be, how often.
@@ -62,7 +65,11 @@ const EXAMPLES: usize = 5;
 
 impl Report {
     /// Puts everything together.
-    pub fn new(campaign: &Campaign, outcomes: Vec<(&'static str, Outcome)>) -> Self {
+    pub fn new(
+        campaign: &Campaign,
+        outcomes: Vec<(&'static str, Outcome)>,
+        cuts: cuts::Outcome,
+    ) -> Self {
         let mut report = Self {
             seed: campaign.seed,
             jobs: 0,
@@ -72,6 +79,7 @@ impl Report {
             faults_in_all: 0,
             faults: BTreeMap::new(),
             cuts: 0,
+            cut_stories: cuts,
             starts: BTreeMap::new(),
             violations: Invariant::ALL.iter().map(|invariant| (*invariant, 0)).collect(),
             examples: Vec::new(),
@@ -114,12 +122,14 @@ impl Report {
 
     /// Whether nothing was found that must not be.
     pub fn is_clean(&self) -> bool {
-        self.violations.values().all(|count| *count == 0) && self.open == 0
+        self.violations.values().all(|count| *count == 0)
+            && self.open == 0
+            && self.cut_stories.violations.is_empty()
     }
 
     /// Whether it has tested what it is for.
     pub fn has_tested(&self) -> bool {
-        self.jobs > 0 && self.floors.iter().all(Floor::is_met)
+        self.jobs > 0 && self.cut_stories.fallen > 0 && self.floors.iter().all(Floor::is_met)
     }
 }
 

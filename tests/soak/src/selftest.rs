@@ -7,9 +7,10 @@ use std::time::Duration;
 use faults::Bug;
 use nodes::Fsync;
 
-use crate::campaign::empty;
+use crate::campaign::{SIZE, empty};
 use crate::checker::Invariant;
 use crate::faults::Kind;
+use crate::fleet::Programs;
 use crate::load::Mix;
 use crate::stage::{self, Outcome, Stage};
 
@@ -106,7 +107,7 @@ impl Caught {
 /// A stage could not be made.
 pub async fn run(
     directory: PathBuf,
-    counterfoil: PathBuf,
+    programs: Programs,
     only: Option<Bug>,
 ) -> anyhow::Result<Vec<Caught>> {
     empty(&directory)?;
@@ -117,13 +118,15 @@ pub async fn run(
         let stage = Stage {
             name: "ground",
             directory: directory.join(format!("{ground:?}").to_lowercase()),
-            counterfoil: counterfoil.clone(),
+            programs: programs.clone(),
             time: TIME,
             jobs: JOBS,
+            size: SIZE,
+            crash_rounds: 0,
             faults: ground.faults().to_vec(),
             seed: fastrand::u64(..),
             fsync: if ground == Ground::RollBacks { Fsync::Everysec } else { Fsync::Always },
-            mix: Mix { has_bare: ground != Ground::RollBacks },
+            mix: Mix { has_bare: ground != Ground::RollBacks, has_poison: false },
             environment: Vec::new(),
         };
         all.push(said(None, ground, &[noticed(&stage::run(&stage).await?)]));

@@ -13,13 +13,12 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::campaign::SIZE;
 use crate::checker::{FinalState, Findings, Left, check};
 use crate::faults::{Fault, Injector, Kind};
-use crate::fleet::{Fleet, Recipe, Role, client_name, history, journal};
+use crate::fleet::{Crashed, Fleet, Programs, Recipe, Role, Size, client_name, history, journal};
 use crate::load::{Load, Mix, settle};
-use crate::memory;
 use crate::world::World;
+use crate::{memory, points};
 
 /// What is asked of one stage: nodes and a fleet of its own, and faults.
 #[derive(Debug, Clone)]
@@ -28,14 +27,18 @@ pub struct Stage {
     pub name: &'static str,
     /// Everything is written here.
     pub directory: PathBuf,
-    /// The program under test.
-    pub counterfoil: PathBuf,
+    /// What is run.
+    pub programs: Programs,
     /// For how long faults are made.
     pub time: Duration,
     /// Jobs in all.
     pub jobs: u64,
+    /// The fleet.
+    pub size: Size,
     /// The faults.
     pub faults: Vec<(Kind, u32)>,
+    /// Where processes crash, so often each; without faults.
+    pub crash_rounds: u32,
     /// What decides their order.
     pub seed: u64,
     /// When Redis writes to disk what it acknowledges.
@@ -65,6 +68,8 @@ pub struct Outcome {
     pub settling: Duration,
     /// Journal entries that were not.
     pub open: usize,
+    /// Where processes have crashed.
+    pub crashed: Crashed,
 }
 
 /// Everything that was journaled is settled so long after the last fault.
@@ -80,27 +85,30 @@ const ENDS_WITHIN: Duration = Duration::from_secs(60);
 pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     let directory = &stage.directory;
     std::fs::create_dir_all(directory)?;
-    let clients: Vec<String> = (0..SIZE.clients).map(client_name).collect();
+    let clients: Vec<String> = (0..stage.size.clients).map(client_name).collect();
     let world = World::start(directory, &clients, stage.fsync).await?;
     let links = world.links();
-    let jobs_per_client = stage.jobs / SIZE.clients as u64;
+    let jobs_per_client = stage.jobs / stage.size.clients as u64;
     let recipe = Recipe {
         directory: directory.clone(),
-        counterfoil: stage.counterfoil.clone(),
-        soak: std::env::current_exe()?,
+        programs: stage.programs.clone(),
         jobs_per_client,
         rate: jobs_per_client as f64 / stage.time.as_secs_f64().max(1.0) * 1.1,
         mix: stage.mix,
         environment: stage.environment.clone(),
     };
-    let fleet = Fleet::start(&world, SIZE, recipe)?;
+    let fleet = Fleet::start(&world, stage.size, recipe)?;
     fleet.has_started().await?;
     let memory = tokio::spawn(memory::watch(fleet.clone()));
     let world = Arc::new(Mutex::new(world));
     let injector = Injector::new(Arc::clone(&world), links, fleet.clone());
     let began = Instant::now();
-    injector.run(&stage.faults, stage.time, stage.seed).await?;
-    tokio::time::sleep_until(began + stage.time).await;
+    if stage.crash_rounds > 0 {
+        points::crash_everywhere(&fleet, &injector, stage).await?;
+    } else {
+        injector.run(&stage.faults, stage.time, stage.seed).await?;
+        tokio::time::sleep_until(began + stage.time).await;
+    }
     let faulty = began.elapsed();
 
     world.lock().await.heal();
@@ -122,10 +130,10 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     let faults = injector.made().await;
     drop(injector);
     let world = Arc::into_inner(world).context("the injector has ended")?.into_inner();
-    let mut end = FinalState::read(&mut world.root().await?, directory, SIZE).await?;
+    let mut end = FinalState::read(&mut world.root().await?, directory, stage.size).await?;
     end.left.queues = rested;
     end.left.memory_kib = memory::read(directory);
-    let mut findings = check(directory, SIZE, &end, &faults)?;
+    let mut findings = check(directory, stage.size, &end, &faults)?;
     findings.counters.redeliveries = world.redelivered();
     let cuts = world.cuts();
     tokio::task::spawn_blocking(move || {
@@ -135,7 +143,8 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     .await?;
     let starts =
         [Role::Server, Role::Worker, Role::Client].map(|role| (role, fleet.starts(role))).to_vec();
-    Ok(Outcome { faults, findings, left: end.left, starts, cuts, faulty, settling, open })
+    let (left, crashed) = (end.left, fleet.crashed());
+    Ok(Outcome { faults, findings, left, starts, cuts, faulty, settling, open, crashed })
 }
 
 struct Settling {
@@ -147,7 +156,7 @@ struct Settling {
 async fn settle_all(stage: &Stage, world: &Mutex<World>) -> Settling {
     let stop = CancellationToken::new();
     let mut tasks = Vec::new();
-    for number in 0..SIZE.clients {
+    for number in 0..stage.size.clients {
         let name = client_name(number);
         let load =
             Load { history: history(&stage.directory, &name), jobs: 0, rate: 1.0, mix: stage.mix };

@@ -36,8 +36,11 @@ if record == 'job' then
     return { 'redispatch', dispatch }
   end
   -- The store was rolled back since it started, and nobody runs it: its end was lost, and its
-  -- message with it. The claim tells by the epoch that it may start it, so that one stays.
-  if seen[3] == ARGV[8] and is_older and not seen[10] and tonumber(seen[11] or 0) <= at then
+  -- message with it. The claim tells by the epoch that it may start it, so that one stays; and
+  -- once sent again it is not so soon, or no message would ever be the newest.
+  local lease = tonumber(seen[11] or 0)
+  local is_sent = tonumber(seen[6] or 0) > lease and waits <= tonumber(ARGV[6])
+  if seen[3] == ARGV[8] and is_older and not seen[10] and lease <= at and not is_sent then
     redis.call('HSET', KEYS[1], 'dispatched_at', at)
     return { 'redispatch', redis.call('HINCRBY', KEYS[1], 'dispatch', 1) }
   end

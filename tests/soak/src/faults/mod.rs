@@ -92,6 +92,8 @@ kinds! {
         "A queue is deleted to which a client has changes pushed."
     ReplyQueueFull Links 25
         "A queue to which a client has changes pushed takes no message, for a while."
+    WorkQueueFull Links 10
+        "The work queue takes no message, for a while."
     BrokerKilled Nodes 8
         "RabbitMQ gets SIGKILL and is started again."
     BrokerRestarted Nodes 4
@@ -190,10 +192,19 @@ impl Injector {
             // The first one after a moment: everything is to have started.
             let at = began + time.mul_f64((number as f64 + 0.5) / count as f64);
             tokio::time::sleep_until(at).await;
-            let from = now();
-            let effect = self.make(kind).await.with_context(|| format!("{kind:?}"))?;
-            self.made.lock().await.push(Fault { kind, from, until: now(), effect });
+            self.once(kind).await?;
         }
+        Ok(())
+    }
+
+    /// Makes one fault now.
+    ///
+    /// # Errors
+    /// It could not be made or healed.
+    pub async fn once(&self, kind: Kind) -> anyhow::Result<()> {
+        let from = now();
+        let effect = self.make(kind).await.with_context(|| format!("{kind:?}"))?;
+        self.made.lock().await.push(Fault { kind, from, until: now(), effect });
         Ok(())
     }
 
@@ -205,7 +216,12 @@ impl Injector {
     async fn make(&self, kind: Kind) -> anyhow::Result<Effect> {
         match kind.lane() {
             Lane::Kills | Lane::Pauses => self.process(kind).await,
-            Lane::Links if matches!(kind, Kind::ReplyQueueDeleted | Kind::ReplyQueueFull) => {
+            Lane::Links
+                if matches!(
+                    kind,
+                    Kind::ReplyQueueDeleted | Kind::ReplyQueueFull | Kind::WorkQueueFull
+                ) =>
+            {
                 Ok(self.queue(kind).await)
             }
             Lane::Links => {

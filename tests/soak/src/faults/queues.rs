@@ -1,10 +1,12 @@
-//! Faults of the queues to which changes are pushed.
+//! Faults of queues: those to which changes are pushed, and the work queue.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker::topology::work_queue;
+use job::QueueName;
+
 use super::{Effect, Injector, Kind};
-use crate::campaign::SIZE;
 use crate::fleet::client_name;
 use crate::load::spare_queue;
 
@@ -16,7 +18,10 @@ const NOTHING_FITS: &str = r#"{"max-length":0,"overflow":"reject-publish"}"#;
 
 impl Injector {
     pub(super) async fn queue(&self, kind: Kind) -> Effect {
-        let queue = spare_queue(&client_name(fastrand::usize(..SIZE.clients)));
+        let clients = self.fleet.size().clients;
+        let queue = spare_queue(&client_name(fastrand::usize(..clients)));
+        let queue =
+            if kind == Kind::WorkQueueFull { work_queue(&QueueName::default()) } else { queue };
         match kind {
             Kind::ReplyQueueDeleted => {
                 self.control(vec!["delete_queue".into(), queue.clone()]).await

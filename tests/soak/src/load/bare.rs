@@ -59,13 +59,16 @@ async fn publish(
             publisher.publish(vec![message.clone()]).await;
         }
         *unconfirmed = None;
+        if fastrand::u32(..20) == 0 {
+            publisher.publish(vec![astray(shared, *number)]).await;
+        }
         shared.pause(Duration::from_secs_f64(1.0 / rate)).await;
     }
 }
 
 fn message(shared: &Shared, id: &str) -> Publication {
     let user = shared.client.name();
-    let task = task();
+    let task = task(shared.mix);
     let attempts = if task == Task::Poison { POISON_ATTEMPTS } else { "1000" };
     let mut properties = Properties {
         persistent: true,
@@ -84,4 +87,15 @@ fn message(shared: &Shared, id: &str) -> Publication {
         properties,
         body: serde_json::to_vec(&task).unwrap_or_default(),
     }
+}
+
+/// What nothing is promised of: it may expire before it is read, or is no submission.
+fn astray(shared: &Shared, number: u64) -> Publication {
+    let mut astray = message(shared, &format!("x-{}-{number}", shared.prefix));
+    if fastrand::bool() {
+        astray.properties.expiration = Some("1".to_owned());
+    } else {
+        astray.properties.headers.push(headers::NOT_BEFORE, HeaderValue::Text("soon".to_owned()));
+    }
+    astray
 }

@@ -23,12 +23,15 @@ pub use settle::settle;
 pub struct Mix {
     /// It also submits without a journal.
     pub has_bare: bool,
+    /// Some of its jobs kill their worker.
+    pub has_poison: bool,
 }
 
 impl Mix {
     /// The arguments that say so to a client's process.
-    pub fn arguments(self) -> &'static [&'static str] {
-        if self.has_bare { &["--bare"] } else { &[] }
+    pub fn arguments(self) -> impl Iterator<Item = &'static str> {
+        let has = [(self.has_bare, "--bare"), (self.has_poison, "--poison")];
+        has.into_iter().filter(|(has, _)| *has).map(|(_, argument)| argument)
     }
 }
 
@@ -53,6 +56,7 @@ struct Shared {
     stop: CancellationToken,
     /// What begins the identifiers of this incarnation.
     prefix: String,
+    mix: Mix,
     known: Mutex<Known>,
 }
 
@@ -128,6 +132,7 @@ fn share(
         log: Log::open(&load.history)?,
         stop,
         prefix: format!("{:x}", crate::history::now()),
+        mix: load.mix,
         known: Mutex::default(),
     }))
 }
@@ -178,9 +183,9 @@ fn remember(known: &mut Vec<String>, what: &str) {
 }
 
 /// A job of the mix: most are short; some linger, fail, or kill their worker.
-fn task() -> Task {
+fn task(mix: Mix) -> Task {
     match fastrand::u32(..1000) {
-        0..5 => Task::Poison,
+        0..5 if mix.has_poison => Task::Poison,
         5..10 => Task::Fail,
         10..20 => Task::Retry(fastrand::u32(1..3)),
         20..23 => Task::Work(fastrand::u64(5_000..15_000)),

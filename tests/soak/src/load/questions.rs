@@ -13,7 +13,7 @@ use crate::history::{Seen, now};
 /// The pause between two questions.
 const PAUSE: Duration = Duration::from_millis(150);
 /// For so long a job is waited for.
-const WAITS: Duration = Duration::from_secs(5);
+const WAITS_MS: std::ops::Range<u64> = 20..5000;
 
 /// Asks until the end.
 pub(super) async fn ask(shared: Arc<Shared>) {
@@ -37,7 +37,11 @@ pub(super) async fn wait(shared: Arc<Shared>) {
     while !shared.is_over() {
         if let Some(id) = shared.any(false) {
             let asked = now();
-            let waited = shared.client.wait(Subject::Id(id), WAITS, |_| {});
+            let waited = shared.client.wait(
+                Subject::Id(id),
+                Duration::from_millis(fastrand::u64(WAITS_MS)),
+                |_| {},
+            );
             tokio::select! {
                 waited = waited => written(&shared, asked, waited),
                 () = shared.stop.cancelled() => return,

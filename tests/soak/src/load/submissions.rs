@@ -12,6 +12,8 @@ use crate::history::{Seen, now};
 
 /// The most jobs in one call.
 const BATCH: u64 = 20;
+/// Some records are not kept for longer.
+const KEEP_MS: u32 = 2000;
 /// Larger than any job may be.
 const OVERSIZED: usize = 1100 * 1024;
 
@@ -75,7 +77,7 @@ pub(super) async fn submit(shared: Arc<Shared>, jobs: u64, rate: f64) {
 }
 
 fn submission(shared: &Shared, number: u64) -> Submission {
-    let task = task();
+    let task = task(shared.mix);
     let mut body = serde_json::to_vec(&task).unwrap_or_default();
     if fastrand::u32(..500) == 0 {
         body.resize(OVERSIZED, b' ');
@@ -90,6 +92,10 @@ fn submission(shared: &Shared, number: u64) -> Submission {
         .job_id(format!("j-{}-{number}", shared.prefix))
         .notify(notify)
         .notify_to(to);
+    let submission = match fastrand::u32(..50) {
+        0 => submission.header(headers::KEEP_MS, KEEP_MS.to_string()),
+        _ => submission,
+    };
     if fastrand::u32(..50) == 0 {
         let at = UnixMillis::now().after(Duration::from_millis(fastrand::u64(500..3000)));
         return submission.header(headers::NOT_BEFORE, at.to_string());

@@ -1,18 +1,23 @@
 //! The processes, and who starts them again when they have ended.
 
-use std::fs::File;
+mod crashes;
+mod recipe;
+
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use broker::rights::{SERVER_USER, WORKER_USER};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
-use crate::load::Mix;
-use crate::world::{Link, PREFIX, World};
+pub use crashes::{Armed, Crashed};
+pub use recipe::{Programs, Recipe};
+
+use crate::world::World;
+use crashes::Crashes;
+use recipe::environment;
 
 /// What a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
@@ -49,8 +54,8 @@ struct Place {
     number: usize,
     child: Option<Child>,
     starts: u32,
-    /// What the next process is started with, beside the usual.
-    once: Vec<(String, String)>,
+    /// Where its processes are to crash, one after another.
+    crashes: Crashes,
     /// Stays down until it is wanted again.
     is_held: bool,
 }
@@ -60,26 +65,8 @@ struct Place {
 pub struct Fleet {
     places: Arc<Mutex<Vec<Place>>>,
     recipe: Arc<Recipe>,
+    size: Size,
     stop: CancellationToken,
-}
-
-/// What processes are started with.
-#[derive(Debug)]
-pub struct Recipe {
-    /// Where logs and histories are.
-    pub directory: PathBuf,
-    /// The program under test.
-    pub counterfoil: PathBuf,
-    /// This one.
-    pub soak: PathBuf,
-    /// What each client submits, and how fast.
-    pub jobs_per_client: u64,
-    /// Jobs a second of each client.
-    pub rate: f64,
-    /// What the clients do.
-    pub mix: Mix,
-    /// For every process.
-    pub environment: Vec<(String, String)>,
 }
 
 /// How often it is looked for ended processes.
@@ -114,13 +101,14 @@ impl Fleet {
                 number,
                 child: None,
                 starts: 0,
-                once: Vec::new(),
+                crashes: Crashes::default(),
                 is_held: false,
             })
             .collect();
         let fleet = Self {
             places: Arc::new(Mutex::new(places)),
             recipe: Arc::new(recipe),
+            size,
             stop: CancellationToken::new(),
         };
         fleet.look()?;
@@ -156,14 +144,16 @@ impl Fleet {
 
     fn look(&self) -> anyhow::Result<()> {
         for place in self.lock().iter_mut().filter(|place| !place.is_held) {
-            let is_running = match &mut place.child {
-                Some(child) => child.try_wait()?.is_none(),
-                None => false,
+            let ended = match &mut place.child {
+                Some(child) => child.try_wait()?,
+                None => Some(ExitStatus::default()),
             };
-            if !is_running {
+            if let Some(status) = ended {
+                place.crashes.ended(status);
                 place.child = Some(self.recipe.start(place)?);
-                place.once.clear();
                 place.starts += 1;
+            } else if let Some(pid) = place.child.as_ref().and_then(Child::id) {
+                place.crashes.look(pid);
             }
         }
         Ok(())
@@ -191,12 +181,29 @@ impl Fleet {
         self.lock().iter().filter(|place| place.role == role).map(|place| place.starts).sum()
     }
 
-    /// Gives the next process of a place an addition to its environment.
-    pub fn next_with(&self, role: Role, number: usize, name: &str, value: &str) {
+    /// Lets the processes of a role crash at these points, one after another, and starts with it.
+    pub fn crash_at(&self, role: Role, points: &[Armed]) {
         let mut places = self.lock();
-        if let Some(place) = places.iter_mut().find(|p| (p.role, p.number) == (role, number)) {
-            place.once.push((name.to_owned(), value.to_owned()));
+        let of_role: Vec<&mut Place> = places.iter_mut().filter(|p| p.role == role).collect();
+        let count = of_role.len();
+        for (number, place) in of_role.into_iter().enumerate() {
+            place.crashes.arm(points.iter().skip(number).step_by(count).copied());
+            place.child.as_ref().and_then(Child::id).map(nodes::kill);
         }
+    }
+
+    /// What became of the points that were armed, so far.
+    pub fn crashed(&self) -> Crashed {
+        let mut crashed = Crashed::default();
+        for place in self.lock().iter() {
+            place.crashes.report(&mut crashed);
+        }
+        crashed
+    }
+
+    /// How many of each there are.
+    pub fn size(&self) -> Size {
+        self.size
     }
 
     /// Asks all processes of a role to end and waits until they have; they stay down.
@@ -235,86 +242,6 @@ impl Fleet {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Place>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The settings of a campaign: everything that waits, waits for less long.
-fn environment(world: &World) -> Vec<(String, String)> {
-    let urls = [
-        ("SERVER_AMQP", world.amqp_url(Link::ServerAmqp, SERVER_USER)),
-        ("SERVER_REDIS", world.redis_url(Link::ServerRedis, SERVER_USER)),
-        ("WORKER_AMQP", world.amqp_url(Link::WorkerAmqp, WORKER_USER)),
-        ("WORKER_REDIS", world.redis_url(Link::WorkerRedis, WORKER_USER)),
-        ("CLIENT_AMQP", world.amqp_url(Link::ClientAmqp, "USER")),
-    ]
-    .map(|(name, url)| (format!("SOAK_{name}"), url));
-    let settings = [
-        ("REDIS_PREFIX", PREFIX),
-        ("REDIS_RESPONSE_TIMEOUT_MS", "3000"),
-        ("AMQP_HEARTBEAT_S", "2"),
-        ("SERVER_DUPLICATE_REDISPATCH_MS", "5000"),
-        ("SERVER_DELIVER_BACKOFF_MS", "300"),
-        ("SERVER_DELIVER_TRIES", "6"),
-        ("WORKER_SLOTS", "8"),
-        ("WORKER_LEASE_MS", "3000"),
-        ("WORKER_BEAT_MS", "500"),
-        ("WORKER_DETACH_AFTER_MS", "3000"),
-        ("WORKER_ATTEMPTS_MAX", "200"),
-        ("WORKER_BACKOFF_FIRST_MS", "100"),
-        ("CLIENT_RESEND_AFTER_MS", "2000"),
-        ("CLIENT_ANSWER_TIMEOUT_MS", "5000"),
-        ("LOG_FILTER", "info"),
-    ]
-    .map(|(name, value)| (format!("COUNTERFOIL_{name}"), value.to_owned()));
-    urls.into_iter().chain(settings).collect()
-}
-
-impl Recipe {
-    fn url(&self, name: &str) -> String {
-        let of = |(known, _): &&(String, String)| known == name;
-        self.environment.iter().find(of).map(|(_, url)| url.clone()).unwrap_or_default()
-    }
-
-    fn start(&self, place: &Place) -> anyhow::Result<Child> {
-        let name = place.name();
-        let (amqp, redis, mut command) = match place.role {
-            Role::Server => {
-                let mut command = Command::new(&self.counterfoil);
-                command.arg("server");
-                ("SOAK_SERVER_AMQP", "SOAK_SERVER_REDIS", command)
-            }
-            Role::Worker => {
-                let mut command = Command::new(&self.soak);
-                command.args(["worker", "--history"]).arg(self.history(&name));
-                ("SOAK_WORKER_AMQP", "SOAK_WORKER_REDIS", command)
-            }
-            Role::Client => {
-                let mut command = Command::new(&self.soak);
-                command.args(["client", "--history"]).arg(self.history(&name));
-                command.args(["--jobs", &self.jobs_per_client.to_string()]);
-                command.args(["--rate", &self.rate.to_string()]);
-                command.args(self.mix.arguments());
-                ("SOAK_CLIENT_AMQP", "", command)
-            }
-        };
-        let path = self.directory.join(format!("{name}.log"));
-        let log = File::options().create(true).append(true).open(path)?;
-        command
-            .envs(self.environment.iter().cloned())
-            .envs(place.once.iter().cloned())
-            .env("COUNTERFOIL_AMQP_URL", self.url(amqp).replace("USER", &name))
-            .env("COUNTERFOIL_REDIS_URL", self.url(redis))
-            .env("COUNTERFOIL_CLIENT_JOURNAL", journal(&self.directory, &name))
-            .current_dir(&self.directory)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .kill_on_drop(true);
-        command.spawn().with_context(|| format!("starting {name}"))
-    }
-
-    fn history(&self, name: &str) -> PathBuf {
-        history(&self.directory, name)
     }
 }
 
