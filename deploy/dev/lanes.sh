@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 deploy/dev/install.sh python node go strace
 tree=$(deploy/dev/trixie.sh)
 cargo test --locked --workspace --no-run
-cargo build --locked -p counterfoil -p counterfoil-order-desk -p counterfoil-soak
+cargo build --locked --workspace --bins
 
 lanes=target/lanes
 table=$lanes/table
