@@ -22,9 +22,8 @@ for store in redis-server valkey-server; do
     echo "every test with $store (log: $tests)"
     cargo test --locked --workspace --no-fail-fast -- --show-output >"$tests" 2>&1 || status=1
     nodes=$(sed -n 's/^nodes: //p' "$tests" | head -n 1)
-    # shellcheck disable=SC2016 # awk's own
-    counts=$(awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0 "\t" failed + 0 }' \
-        "$tests")
+    counts=$(awk '/^test result:/ { passed += $4; failed += $6 }
+        END { print passed + 0 "\t" failed + 0 }' "$tests")
     campaign=$lanes/$store.campaign
     echo "a campaign of $seconds s and $jobs jobs with $store (log: $campaign.log)"
     if SOAK_SECONDS=$seconds SOAK_JOBS=$jobs target/debug/counterfoil-soak run \

@@ -2,7 +2,7 @@
 //!
 //! | variable | means |
 //! |---|---|
-//! | `NODES_TREE` | the root of a Debian tree, as `deploy/dev/trixie.sh` makes it: every program of a node runs from there |
+//! | `NODES_TREE` | the root of a Debian tree, as `deploy/dev/trixie.sh` makes it |
 //! | `NODES_STORE` | `redis-server` (the default) or `valkey-server` |
 //!
 //! A program of a tree runs in mounts of its own, where the tree's `/usr` and `/etc` cover the
