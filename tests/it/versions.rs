@@ -1,4 +1,4 @@
-//! Where one version of RabbitMQ or Redis differs from another. `make lanes` runs all tests on each.
+//! Where one version of RabbitMQ or Redis differs from another. `make lanes` runs all tests on both.
 
 use std::collections::BTreeMap;
 
