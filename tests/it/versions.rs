@@ -1,4 +1,4 @@
-//! Where one version of RabbitMQ or Redis differs from another. `make lanes` runs all tests on both.
+//! Where versions of RabbitMQ or Redis differ. `make lanes` runs every test on each of them.
 
 use std::collections::BTreeMap;
 
