@@ -33,7 +33,7 @@ for store in redis-server valkey-server; do
         end=failed
         status=1
     fi
-    end="$end, violations: $(python3 - "$campaign/report.json" <<'PYTHON' || echo "no report"
+    end="$end, violations: $(python3 - "$campaign/report.json" 2>/dev/null <<'PYTHON' || echo "no report"
 import json, sys
 print(sum(json.load(open(sys.argv[1]))["violations"].values()))
 PYTHON
