@@ -33,11 +33,9 @@ for store in redis-server valkey-server; do
         end=failed
         status=1
     fi
-    end="$end, violations: $(python3 - "$campaign/report.json" 2>/dev/null <<'PYTHON' || echo "no report"
-import json, sys
-print(sum(json.load(open(sys.argv[1]))["violations"].values()))
-PYTHON
-)"
+    count='import json, sys; print(sum(json.load(open(sys.argv[1]))["violations"].values()))'
+    violations=$(python3 -c "$count" "$campaign/report.json" 2>/dev/null) || violations="no report"
+    end="$end, violations: $violations"
     printf '%s\t%s\t%s\t%s\n' "$store" "${nodes:-did not start}" "$counts" "$end" >>"$table"
     grep -E '^test .* FAILED$' "$tests" || true
 done
