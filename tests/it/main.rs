@@ -42,6 +42,7 @@ mod subscriptions;
 mod thread;
 mod tidy;
 mod timers;
+mod versions;
 mod waits;
 mod work_queues;
 mod worker;

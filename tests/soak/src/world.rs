@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use broker::definitions::{Definitions, User};
@@ -16,6 +17,7 @@ use crate::proxy::{Direction, Language, Proxy, What};
 pub const PREFIX: &str = "soak";
 /// Who looks into Redis for the checker, and makes faults there.
 const ROOT: &str = "root";
+const ROOT_WAITS: Duration = Duration::from_secs(30);
 
 /// From a role to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -136,7 +138,14 @@ impl World {
     pub async fn root(&self) -> anyhow::Result<redis::aio::MultiplexedConnection> {
         let url = format!("redis://{ROOT}:{PASSWORD}@127.0.0.1:{}/0", self.redis_port);
         let client = redis::Client::open(url)?;
-        client.get_multiplexed_async_connection().await.context("Redis, past the links")
+        // A machine that is busy with faults takes its time.
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(ROOT_WAITS))
+            .set_response_timeout(Some(ROOT_WAITS));
+        client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .context("Redis, past the links")
     }
 
     /// Where a user reaches RabbitMQ past the links.
