@@ -16,7 +16,7 @@ use job::{Event, QueueName};
 use protocol::WorkMessage;
 use store::JobName;
 use store::accept::{Accept, First, Limits};
-use store::change::{Change, Right};
+use store::change::{Change, Changed, Right};
 use store::claim::{Claim, Claimed};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -220,8 +220,11 @@ async fn finish(shared: &Shared, candidate: Candidate, change: Change, stop: &Ca
         // Unacknowledged, the message comes again.
         () = stop.cancelled() => None,
     };
-    if recorded.is_some() {
-        candidate.receipt.ack();
+    match recorded {
+        Some(Changed::Applied { .. }) => candidate.receipt.ack(),
+        // Somebody else has the right by now: what the message means is to be asked anew.
+        Some(_) => candidate.receipt.give_back(),
+        None => {}
     }
 }
 

@@ -75,15 +75,28 @@ pub(crate) async fn execute(
     let given_back = change.as_ref().is_some_and(|change| change.event == Event::GivenBack);
     let recorded = match change {
         Some(change) => record(change, |change| shared.recorder.record(change)).await,
-        None => true,
+        None => Recorded::Refused,
     };
     // A task that the handler left behind reports no more.
     run.context.inner.lost.cancel();
     shared.runs.remove(&run);
-    if recorded {
+    if recorded != Recorded::Unknown {
         crash_point(if given_back { Point::WorkGivenBack } else { Point::WorkRecorded });
-        acknowledge(&run, given_back);
+        // Whoever has the right now may have taken it with a delivery that was lost since: then
+        // this one is all that brings the job to somebody's notice if it dies.
+        acknowledge(&run, given_back || recorded == Recorded::Refused);
     }
+}
+
+/// What became of an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// It is written.
+    Written,
+    /// It is not this run's to write.
+    Refused,
+    /// Nothing is known.
+    Unknown,
 }
 
 /// The job's own number of attempts, or the handler's, or the worker's.
@@ -213,10 +226,10 @@ fn capped(mut reason: String) -> String {
     reason
 }
 
-/// Whether the delivery may be settled: the outcome is written, or is not this run's to write.
-pub(crate) async fn record<Written>(change: Change, write: impl Fn(Change) -> Written) -> bool
+/// Writes an outcome, or that the job was cancelled where that was asked for meanwhile.
+pub(crate) async fn record<Writing>(change: Change, write: impl Fn(Change) -> Writing) -> Recorded
 where
-    Written: Future<Output = Option<Changed>>,
+    Writing: Future<Output = Option<Changed>>,
 {
     let (name, event) = (change.name.member(), change.event);
     // Another attempt is not wanted any more if a client has asked the job to stop meanwhile.
@@ -233,12 +246,12 @@ where
         recorded => recorded,
     };
     match recorded {
-        Some(Changed::Applied { .. }) => true,
+        Some(Changed::Applied { .. }) => Recorded::Written,
         Some(refused) => {
             tracing::info!(job = name, %event, ?refused, "an outcome was refused");
-            true
+            Recorded::Refused
         }
-        None => false,
+        None => Recorded::Unknown,
     }
 }
 

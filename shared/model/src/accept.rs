@@ -18,7 +18,7 @@ impl Model {
     /// 2. Another digest under the same identifier is a conflict, also with a tombstone.
     /// 3. The same digest as a tombstone's is forgotten.
     /// 4. The same digest as a job's is the job: the first answer again if this is the same call
-    ///    again, a new dispatch if it may be that no message is out, else a duplicate.
+    ///    again, the same dispatch again if it may be that no message is out, else a duplicate.
     /// 5. What is older than the horizon, or beyond the client's quota, is not recorded.
     /// 6. A refusal gives way.
     pub fn accept(&mut self, submission: &Accept, limits: Limits, at: UnixMillis) -> Accepted {
@@ -208,21 +208,25 @@ fn repeated(
     if fields.text("fence") == Some(&of_this_call) && fields.number("state") == Some(state) {
         return Accepted::New { at: UnixMillis(accepted_at), state };
     }
-    let never_claimed =
-        fields.number("state") == Some(State::Queued) && fields.count("attempt") == 0;
-    let Some(patience_ms) = limits.duplicate_age_ms.filter(|_| never_claimed) else {
-        return Accepted::Duplicate;
-    };
-    let waited = at.0 - fields.number("dispatched_at").unwrap_or(accepted_at);
-    let is_old = i64::try_from(patience_ms).is_ok_and(|patience| waited > patience);
-    if !submission.redelivered && !is_old && fields.count("epoch") == epoch {
-        return Accepted::Duplicate;
+    let Some(patience_ms) = limits.duplicate_age_ms else { return Accepted::Duplicate };
+    let is_older = fields.count("epoch") != epoch;
+    let dispatch = fields.count("dispatch");
+    if fields.number("state") == Some(State::Queued) {
+        let waited = at.0 - fields.number("dispatched_at").unwrap_or(accepted_at);
+        let is_old = i64::try_from(patience_ms).is_ok_and(|patience| waited > patience);
+        let never_claimed = fields.count("attempt") == 0;
+        if is_older || (never_claimed && (submission.redelivered || is_old)) {
+            fields.set("dispatched_at", at.0);
+            fields.set("epoch", epoch);
+            return Accepted::Redispatch { dispatch };
+        }
     }
-    let dispatch = fields.count("dispatch") + 1;
-    fields.set("dispatch", dispatch);
-    fields.set("dispatched_at", at.0);
-    fields.set("epoch", epoch);
-    Accepted::Redispatch { dispatch }
+    // Left by its worker before the store was rolled back.
+    let lease_until: i64 = fields.number("lease_until").unwrap_or(0);
+    let is_left = fields.number("state") == Some(State::Running)
+        && !fields.has("detached")
+        && lease_until <= at.0;
+    if is_older && is_left { Accepted::Redispatch { dispatch } } else { Accepted::Duplicate }
 }
 
 fn first_state(first: &First) -> State {

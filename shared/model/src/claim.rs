@@ -34,10 +34,11 @@ impl Model {
     /// Decides what a delivered work message means, and starts the job if it is to be started.
     pub fn claim(&mut self, claim: &Claim, at: UnixMillis) -> Claimed {
         self.expire(at);
+        let epoch = self.epoch;
         let Some(job) = self.standings.get_mut(&claim.name) else { return Claimed::Missing };
         let meaning = match job.state() {
             Some(State::Queued) if job.is_job() => of_a_queued_job(job, claim, at),
-            Some(State::Running) if job.is_job() => of_a_running_job(job, claim, at),
+            Some(State::Running) if job.is_job() => of_a_running_job(job, claim, epoch, at),
             // Done, or to be dispatched again under another number, or no job at all.
             _ => Meaning::Answer(Claimed::Drop),
         };
@@ -147,7 +148,7 @@ fn of_a_queued_job(job: &Standing, claim: &Claim, at: UnixMillis) -> Meaning {
 
 /// A message of a running job comes again because its run has ended without an outcome, or because
 /// only the connection has. The lease tells which.
-fn of_a_running_job(job: &mut Standing, claim: &Claim, at: UnixMillis) -> Meaning {
+fn of_a_running_job(job: &mut Standing, claim: &Claim, epoch: u64, at: UnixMillis) -> Meaning {
     let fence = job.fields.text("fence").unwrap_or_default().to_owned();
     let fields = &mut job.fields;
     let attempt: u32 = fields.number("attempt").unwrap_or_default();
@@ -159,7 +160,9 @@ fn of_a_running_job(job: &mut Standing, claim: &Claim, at: UnixMillis) -> Meanin
         return Meaning::Answer(Claimed::Start { attempt, fence, revision, alone });
     }
     let fields = &mut job.fields;
-    let is_its_message = fields.count("dispatch") == claim.dispatch && claim.redelivered;
+    // Left by its worker before the store was rolled back, its message is a new one.
+    let is_again = claim.redelivered || (lease_until <= at.0 && fields.count("epoch") != epoch);
+    let is_its_message = fields.count("dispatch") == claim.dispatch && is_again;
     if fields.has("detached") || !is_its_message {
         return Meaning::Answer(Claimed::Drop);
     }

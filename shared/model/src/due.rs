@@ -55,6 +55,10 @@ impl Model {
     pub fn dispatched(&mut self, name: &JobName, number: u64, at: UnixMillis) -> bool {
         self.expire(at);
         let Some(job) = self.queued(name, number) else { return false };
+        // Claimed since, and queued again under the same number: the payload is of that run.
+        if !job.fields.has("dispatched_at") {
+            return false;
+        }
         job.fields.remove(&["payload", "due_at"]);
         job.timer = first_of(None, job.fields.number("deadline"));
         true

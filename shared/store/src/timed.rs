@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use protocol::UnixMillis;
 use redis::{Pipeline, Value};
 
-use crate::read::store_time;
 use crate::Error;
+use crate::read::store_time;
 
 /// The instants before and after each round trip.
 type Spans = Arc<Mutex<Vec<(UnixMillis, UnixMillis)>>>;

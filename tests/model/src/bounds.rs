@@ -88,6 +88,20 @@ pub enum Mistake {
     PayloadDroppedFirst,
     /// A second publish of the same id is a second job.
     NoDuplicates,
+    /// A redelivered submission is sent again under the next number. A registrar that is no longer
+    /// the active one takes it and dies before it has sent anything: the message that is out is
+    /// worthless.
+    NumberInVain,
+    /// A worker whose right was taken acknowledges its message. If the one that took it had lost
+    /// its own delivery in the meantime, its death is noticed by nobody.
+    RefusedAndAcked,
+    /// The scheduler hears of its confirm late: the message has been claimed, detached and given
+    /// back meanwhile, under the same number, and the job waits for the scheduler again. The late
+    /// word takes body and timer away.
+    LateConfirm,
+    /// A second loss takes away the record of the first, and the epoch that it began is given once
+    /// more: two changes have one epoch and revision.
+    EpochGivenTwice,
 }
 
 impl Mistake {
@@ -107,35 +121,9 @@ impl Mistake {
         Self::VoidForgotten,
         Self::PayloadDroppedFirst,
         Self::NoDuplicates,
+        Self::NumberInVain,
+        Self::RefusedAndAcked,
+        Self::LateConfirm,
+        Self::EpochGivenTwice,
     ];
-}
-
-/// What production leaves open, found by this search. Everything else is searched with the gaps
-/// closed, as they could be; each by itself must be found again as long as it is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Gap {
-    /// A registrar that is no longer the active one decides a redelivered submission, takes the
-    /// next dispatch number, and ends before it has sent it. The message that is out is dropped by
-    /// the claim, and nobody sends another. Closed by keeping body and timer until the confirm, as
-    /// the scheduler does.
-    NumberInVain,
-    /// A worker whose right was taken acknowledges its message. If the one that took it had lost
-    /// its own delivery in the meantime, its death is noticed by nobody. Closed by giving the
-    /// message back: the next claim detaches the run, or drops the message.
-    RefusedAndAcked,
-    /// The scheduler hears of its confirm late: the message has been claimed, detached and given
-    /// back meanwhile, under the same number, and the job waits for the scheduler again. The late
-    /// word takes body and timer away. Closed by taking them only from a dispatch that nobody
-    /// claimed (`dispatched_at` is there).
-    LateConfirm,
-    /// A second loss takes away the record of the first, and the epoch that it began is given once
-    /// more: two changes have one epoch and revision. Closed, as long as one process lives, by
-    /// opening a store with the highest epoch that is known, also when it is not empty.
-    EpochGivenTwice,
-}
-
-impl Gap {
-    /// Every gap.
-    pub const ALL: &[Self] =
-        &[Self::NumberInVain, Self::RefusedAndAcked, Self::LateConfirm, Self::EpochGivenTwice];
 }

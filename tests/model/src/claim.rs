@@ -23,6 +23,8 @@ pub struct Asked {
     pub attempts: u8,
     /// Whether this process was told to attach the message to a run, and has no such run.
     pub not_here: bool,
+    /// The store's epoch.
+    pub epoch: u8,
 }
 
 /// What the message means.
@@ -67,7 +69,9 @@ fn of_running(job: &Job, asked: &Asked) -> Meaning {
     if job.fence.1 == asked.nonce {
         return Meaning::Started;
     }
-    if job.detached || job.dispatch != asked.dispatch || !asked.redelivered {
+    // Left by its worker before the store was rolled back, its message is a new one.
+    let is_again = asked.redelivered || (!job.leased && job.epoch != asked.epoch);
+    if job.detached || job.dispatch != asked.dispatch || !is_again {
         return Meaning::Drop;
     }
     if job.owner == Some(asked.owner) && !asked.not_here {

@@ -24,7 +24,7 @@
 //! # Bounds
 //! Time and bytes have none, faults do: see [`Budget`] and [`searches`]. `cargo test` searches 1.3
 //! million states; `cargo run --release -p counterfoil-protocol-model` some ten million and more.
-//! What the searches found open in production is [`Gap`]; what they must find is [`Mistake`].
+//! What they must find is [`Mistake`]; the last four of those are what they found in production.
 
 pub mod actions;
 pub mod bounds;
@@ -37,5 +37,5 @@ pub mod state;
 pub mod store;
 pub mod work;
 
-pub use bounds::{Bounds, Budget, Gap, Mistake};
+pub use bounds::{Bounds, Budget, Mistake};
 pub use model::Protocol;

@@ -3,7 +3,7 @@
 use client::Standing;
 use job::{Event, State as JobState};
 
-use crate::bounds::{Gap, Mistake};
+use crate::bounds::Mistake;
 use crate::model::Protocol;
 use crate::state::{
     Ask, Broken, Decided, Held, Letter, Question, Registrar, Repeated, Said, State, What, Work,
@@ -148,9 +148,6 @@ impl State {
         let Held { nonce, letter, .. } = *held;
         let sent = Submission { job, nonce, redelivered: letter.redelivered, aged };
         let accepted = self.store.accept(sent, protocol.mistake);
-        if let (Accepted::Redispatch(_), true) = (accepted, protocol.closes(Gap::NumberInVain)) {
-            self.store.keep_payload(job);
-        }
         let fact = self.store.job(job).map(|job| (job.epoch, job.revision, job.state));
         let receipt =
             |repeated: Repeated| fact.map_or(Said::Refused, |fact| Said::Receipt(fact, repeated));
@@ -194,7 +191,7 @@ impl State {
     }
 
     /// What was decided goes to the work queue.
-    pub fn dispatch(&mut self, former: bool, place: usize, protocol: &Protocol) {
+    pub fn dispatch(&mut self, former: bool, place: usize) {
         let epoch = self.store.epoch;
         let Some(registrar) = self.registrar(former) else { return };
         let held = &mut registrar.held[place];
@@ -203,10 +200,6 @@ impl State {
             return;
         };
         self.work.push(Work { job, dispatch, epoch, redelivered: false });
-        if protocol.closes(Gap::NumberInVain) {
-            self.open(protocol);
-            self.store.dispatched(job, dispatch, protocol.closes(Gap::LateConfirm));
-        }
     }
 
     /// The first deliveries, as far as they are settled, are acknowledged.

@@ -4,7 +4,7 @@ use client::Standing;
 use job::{Event, State as JobState};
 use stateright::{Model, Property};
 
-use crate::bounds::{Bounds, Gap, Mistake};
+use crate::bounds::{Bounds, Mistake};
 use crate::properties;
 use crate::state::{Ask, Broken, State};
 use crate::store::Record;
@@ -16,8 +16,6 @@ pub struct Protocol {
     pub bounds: Bounds,
     /// What is wrong on purpose.
     pub mistake: Option<Mistake>,
-    /// What production leaves open, and is closed here.
-    pub closed: Vec<Gap>,
     /// What must have been seen somewhere, or the search has shown nothing.
     pub sights: Vec<properties::Sight>,
 }
@@ -25,7 +23,7 @@ pub struct Protocol {
 impl Protocol {
     /// The protocol as it is meant to be.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, mistake: None, closed: Gap::ALL.to_vec(), sights: Vec::new() }
+        Self { bounds, mistake: None, sights: Vec::new() }
     }
 
     /// With a mistake in it.
@@ -37,17 +35,6 @@ impl Protocol {
     #[must_use]
     pub fn shows(self, sights: &[properties::Sight]) -> Self {
         Self { sights: sights.to_vec(), ..self }
-    }
-
-    /// As production is built, with this gap open.
-    #[must_use]
-    pub fn leaves_open(mut self, gap: Gap) -> Self {
-        self.closed.retain(|closed| *closed != gap);
-        self
-    }
-
-    pub(crate) fn closes(&self, gap: Gap) -> bool {
-        self.closed.contains(&gap)
     }
 
     pub(crate) fn makes(&self, mistake: Mistake) -> bool {
@@ -128,7 +115,7 @@ impl Model for Protocol {
 
 impl State {
     pub(crate) fn open(&mut self, protocol: &Protocol) {
-        let known = if protocol.closes(Gap::EpochGivenTwice) { self.epoch_known } else { 0 };
+        let known = if protocol.makes(Mistake::EpochGivenTwice) { 0 } else { self.epoch_known };
         self.store.open(self.run, known, protocol.mistake);
         if self.left.losses > 0 {
             self.epoch_known = self.epoch_known.max(self.store.epoch);
@@ -166,7 +153,7 @@ impl State {
                 self.left.hiccups -= 1;
                 self.hiccup(former, place, ran, protocol);
             }
-            Action::Dispatch { former, place } => self.dispatch(former, place, protocol),
+            Action::Dispatch { former, place } => self.dispatch(former, place),
             Action::Acknowledge { former } => self.acknowledge(former),
             Action::Send { former } => self.send(former),
             Action::RegistrarLeaves { lives } => {

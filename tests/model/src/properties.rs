@@ -149,9 +149,10 @@ pub const OF_THE_LINE: &[Sight] = &[
     ("a duplicate is recognised", |_, state| {
         state.hears(|said| matches!(said, Said::Receipt(_, true)))
     }),
-    ("a redelivered submission is dispatched under the next number", |_, state| {
-        let has = |number| state.work.iter().any(|work| work.dispatch == number);
-        has(1) && has(2)
+    ("a redelivered submission is dispatched once more under its number", |_, state| {
+        let of =
+            |job| state.work.iter().filter(|work| (work.job, work.dispatch) == (job, 1)).count();
+        state.work.iter().any(|work| of(work.job) > 1)
     }),
     ("unknown is said, and is true", |_, state| state.hears(|said| *said == Said::Unknown(false))),
     ("unavailable is said while the line is held", |_, state| {

@@ -169,11 +169,16 @@ impl Store {
                 if job.fence == (0, sent.nonce) && job.state == State::Queued {
                     return Accepted::New;
                 }
-                let again = sent.redelivered || sent.aged || job.epoch != epoch;
+                let is_older = job.epoch != epoch;
+                let again = is_older || (job.attempt == 0 && (sent.redelivered || sent.aged));
                 let is_left_out = mistake == Some(Mistake::NotDispatchedAgain);
-                if job.state == State::Queued && job.attempt == 0 && again && !is_left_out {
-                    job.dispatch += 1;
+                if job.state == State::Queued && again && !is_left_out {
+                    job.dispatch += u8::from(mistake == Some(Mistake::NumberInVain));
                     (job.epoch, job.is_sent) = (epoch, true);
+                    return Accepted::Redispatch(job.dispatch);
+                }
+                let is_left = !job.detached && !job.leased;
+                if job.state == State::Running && is_older && is_left && !is_left_out {
                     return Accepted::Redispatch(job.dispatch);
                 }
                 Accepted::Duplicate
@@ -234,13 +239,6 @@ impl Store {
             (job.detached, job.payload, job.timer) = (true, true, true);
         }
         true
-    }
-
-    /// Keeps the body, and looks at the job again, until its dispatch is confirmed.
-    pub fn keep_payload(&mut self, job: u8) {
-        if let Some(job) = self.job_mut(job) {
-            (job.payload, job.timer) = (true, true);
-        }
     }
 
     /// `redispatch.lua`: the next number for a queued job whose dispatch was not confirmed.

@@ -3,7 +3,7 @@
 use job::{Event, State as JobState};
 use store::claim::runs_alone;
 
-use crate::bounds::{Gap, Mistake};
+use crate::bounds::Mistake;
 use crate::claim::{Asked, Meaning};
 use crate::model::Protocol;
 use crate::state::{Broken, Claiming, Run, Said, State, Timed, Work, Worker};
@@ -31,6 +31,7 @@ impl State {
             idle: self.workers[at].runs.is_empty(),
             attempts: protocol.bounds.attempts,
             not_here,
+            epoch: self.store.epoch,
         };
         let meaning = self.store.claim(work.job, &asked, protocol.mistake);
         if unheard {
@@ -121,7 +122,7 @@ impl State {
         self.workers[at].runs.remove(place);
         let Some(work) = run.delivery else { return };
         let refused = changed == Changed::Refused;
-        if event == Event::GivenBack || (refused && protocol.closes(Gap::RefusedAndAcked)) {
+        if event == Event::GivenBack || (refused && !protocol.makes(Mistake::RefusedAndAcked)) {
             self.work.push(Work { redelivered: true, ..work });
         } else {
             self.workers[at].settling = Some(work);
@@ -151,7 +152,7 @@ impl State {
                 worker.runs.remove(place);
             }
             let Some(work) = run.delivery else { return };
-            if !held && protocol.closes(Gap::RefusedAndAcked) {
+            if !held && !protocol.makes(Mistake::RefusedAndAcked) {
                 self.work.push(Work { redelivered: true, ..work });
             } else {
                 worker.settling = Some(work);
@@ -260,7 +261,7 @@ impl State {
     pub fn settle_timed(&mut self, protocol: &Protocol) {
         self.open(protocol);
         if let Some(Timed { job, number: Some(number), .. }) = self.timed.take() {
-            self.store.dispatched(job, number, protocol.closes(Gap::LateConfirm));
+            self.store.dispatched(job, number, !protocol.makes(Mistake::LateConfirm));
         }
     }
 

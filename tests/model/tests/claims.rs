@@ -28,12 +28,12 @@ fn choices(count: u32) -> impl Iterator<Item = Vec<bool>> {
     (0..1_u32 << count).map(move |bits| (0..count).map(|bit| bits >> bit & 1 == 1).collect())
 }
 
-/// A job and a claim of it: what differs are nine truth values, attempts, and losses in a row.
+/// A job and a claim of it: what differs are eleven truth values, attempts, and losses in a row.
 fn situations() -> Vec<(Job, Asked)> {
     let mut all = Vec::new();
     for state in State::ALL {
         let is_decided_by_more = matches!(state, State::Running | State::Queued);
-        for choice in choices(if is_decided_by_more { 10 } else { 2 }) {
+        for choice in choices(if is_decided_by_more { 11 } else { 2 }) {
             let is = |place: usize| choice.get(place).copied().unwrap_or_default();
             for (attempt, lost) in [(1, 0), (1, 2), (2, 0), (3, 1)] {
                 let job = Job {
@@ -46,7 +46,7 @@ fn situations() -> Vec<(Job, Asked)> {
                     detached: is(5),
                     cancel_asked: is(6),
                     alone: is(7),
-                    ..Job::new(*state, 1, 9)
+                    ..Job::new(*state, u8::from(!is(10)), 9)
                 };
                 let asked = Asked {
                     dispatch: 2,
@@ -56,6 +56,7 @@ fn situations() -> Vec<(Job, Asked)> {
                     idle: is(8),
                     attempts: ATTEMPTS,
                     not_here: is(9),
+                    epoch: 1,
                 };
                 all.push((job, asked));
             }
@@ -188,8 +189,11 @@ fn submissions() -> Vec<(Option<Record>, Submission)> {
         for state in State::ALL {
             for (attempt, epoch) in [(0, 1), (0, 2), (1, 1), (1, 2)] {
                 let nonce = if is_repeated { 7 } else { 8 };
-                let job = Job { attempt, ..Job::new(*state, epoch, nonce) };
-                all.push((Some(Record::Job(job)), sent));
+                for lease in choices(2) {
+                    let (leased, detached) = (lease[0], lease[1]);
+                    let job = Job { attempt, leased, detached, ..Job::new(*state, epoch, nonce) };
+                    all.push((Some(Record::Job(job)), sent));
+                }
             }
         }
     }

@@ -27,22 +27,19 @@ if record == 'job' then
   if seen[9] == '0-' .. ARGV[13] and seen[3] == ARGV[4] then return { 'accepted', seen[8] } end
   local waits = at - tonumber(seen[6] or seen[8])
   local is_older = seen[7] ~= ARGV[12]
-  -- Whoever sends nothing must leave the number that is out good.
   if ARGV[6] == '' then return { 'duplicate' } end
+  -- It may be that no message is out, or that one is: it is sent again under the number that it
+  -- has. Another number would make a message that is out worthless, and whoever took it might die
+  -- before sending its own.
   if seen[3] == ARGV[7] and (is_older
     or (seen[4] == '0' and (ARGV[5] == '1' or waits > tonumber(ARGV[6])))) then
-    local dispatch = redis.call('HINCRBY', KEYS[1], 'dispatch', 1)
     redis.call('HSET', KEYS[1], 'dispatched_at', at, 'epoch', ARGV[12])
-    return { 'redispatch', dispatch }
+    return { 'redispatch', seen[5] }
   end
   -- The store was rolled back since it started, and nobody runs it: its end was lost, and its
-  -- message with it. The claim tells by the epoch that it may start it, so that one stays; and
-  -- once sent again it is not so soon, or no message would ever be the newest.
-  local lease = tonumber(seen[11] or 0)
-  local is_sent = tonumber(seen[6] or 0) > lease and waits <= tonumber(ARGV[6])
-  if seen[3] == ARGV[8] and is_older and not seen[10] and lease <= at and not is_sent then
-    redis.call('HSET', KEYS[1], 'dispatched_at', at)
-    return { 'redispatch', redis.call('HINCRBY', KEYS[1], 'dispatch', 1) }
+  -- message with it. The claim tells by the epoch that it may start it, so that one stays.
+  if seen[3] == ARGV[8] and is_older and not seen[10] and tonumber(seen[11] or 0) <= at then
+    return { 'redispatch', seen[5] }
   end
   return { 'duplicate' }
 end
