@@ -147,7 +147,7 @@ async fn only_a_third_attempt_in_a_row_without_an_outcome_makes_the_next_run_alo
     let of = |nonce: &str, redelivered, idle| Claim {
         idle,
         attempts_max: 5,
-        ..claim("a", nonce, redelivered, 0)
+        ..claim(nonce, nonce, redelivered, 0)
     };
     for (nonce, redelivered) in [("0", false), ("1", true), ("2", true)] {
         let started = one(&store, of(nonce, redelivered, false)).await?;
