@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use broker::topology;
 use client::Submission;
-use harness::{Inbox, Process, Raw, World, eventually, start, within};
+use harness::{Inbox, Message, Process, Raw, World, eventually, start, within};
 use serde_json::json;
 use worker::Failure;
 
@@ -30,11 +30,19 @@ pub(crate) async fn fill_line(
 /// The final answer about an id.
 pub(crate) async fn answer(inbox: &mut Inbox, job_id: &str) -> anyhow::Result<String> {
     loop {
-        let status = inbox.next_of("status").await?;
-        if status.text("job_id") == job_id
-            && !["pending", "unavailable"].contains(&status.text("answer"))
-        {
+        let status = not_pending(inbox).await?;
+        if status.text("job_id") == job_id && status.text("answer") != "unavailable" {
             return Ok(status.text("answer").to_owned());
+        }
+    }
+}
+
+/// The next answer that says something: `pending` comes first where nobody works on the line yet.
+pub(crate) async fn not_pending(inbox: &mut Inbox) -> anyhow::Result<Message> {
+    loop {
+        let status = inbox.next_of("status").await?;
+        if status.text("answer") != "pending" {
+            return Ok(status);
         }
     }
 }

@@ -9,7 +9,7 @@ use harness::{World, eventually, within};
 use nodes::{Deployment, Fsync};
 use serde_json::json;
 
-use crate::interleavings::{answer, fill_line};
+use crate::interleavings::{answer, fill_line, not_pending};
 
 /// Takes so many deliveries of the line.
 async fn take(line: &mut Consumer, count: usize) -> anyhow::Result<Vec<(u64, String)>> {
@@ -63,7 +63,7 @@ async fn h3_a_time_out_in_front_of_a_question_is_no_reason_to_say_unknown() -> a
     shop.submit_job("none.such", "A-1", &inbox.queue, &[], "1").await?;
     for _ in 0..3 {
         shop.ask("status", &inbox.queue, json!({ "job_id": "A-1" })).await?;
-        let status = inbox.next_of("status").await?;
+        let status = not_pending(&mut inbox).await?;
         assert_eq!(status.text("answer"), "unavailable", "{}", status.body);
     }
     shop.ask("status", &inbox.queue, json!({ "job_id": "A-1" })).await?;

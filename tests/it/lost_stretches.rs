@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use worker::{Context, Failure};
 
+use crate::interleavings::not_pending;
 use crate::rolled_back::{Power, begun};
 
 /// Server and store lose their power together, so nobody is left who remembers what was accepted.
@@ -22,7 +23,7 @@ async fn h5_a_loss_is_noticed_though_everybody_was_restarted_with_the_store() ->
     let shop = world.raw("shop").await?;
     let mut inbox = shop.inbox("a").await?;
     shop.ask("status", &inbox.queue, json!({ "job_id": "A-1" })).await?;
-    let before = inbox.next_of("status").await?;
+    let before = not_pending(&mut inbox).await?;
     assert_eq!((before.text("answer"), before.body.get("lost_between")), ("unknown", None));
     let written = power.written()?;
     shop.submit_job("none.such", "A-1", &inbox.queue, &[], "1").await?;
@@ -33,7 +34,7 @@ async fn h5_a_loss_is_noticed_though_everybody_was_restarted_with_the_store() ->
     let server = world.server().await?;
     for _ in 0..3 {
         shop.ask("status", &inbox.queue, json!({ "job_id": "A-1" })).await?;
-        let status = inbox.next_of("status").await?;
+        let status = not_pending(&mut inbox).await?;
         assert_eq!(status.text("answer"), "unknown", "{}", status.body);
         let lost = status.body["lost_between"].as_array().cloned().unwrap_or_default();
         let accepted_at = Some(first.text("accepted_at"));
