@@ -137,6 +137,16 @@ pub fn small() -> Vec<Search> {
             Bounds { clients: 2, ..work(NONE) },
             &["a job ends and is told"],
         ),
+        of(
+            "two clients, two workers, a lease that ends early, a question",
+            Bounds { clients: 2, ..work(Budget { lapses: 1, asks: 1, ..NONE }) },
+            &["a job ends and is told"],
+        ),
+        of(
+            "the line: everything once",
+            line(Budget { asks: 1, crashes: 1, disconnects: 1, hiccups: 1, ..NONE }),
+            &["a former registrar", "unavailable", "unknown is said, and is true"],
+        ),
     ]
 }
 
@@ -158,16 +168,6 @@ pub fn large() -> Vec<Search> {
             "work: leases that end early, connections that break, messages that come twice",
             work(Budget { lapses: 1, disconnects: 1, repeats: 1, ..NONE }),
             &["a superseded attempt", "two attempts run at once"],
-        ),
-        of(
-            "two clients, two workers, a lease that ends early, a question",
-            Bounds { clients: 2, ..work(Budget { lapses: 1, asks: 1, ..NONE }) },
-            &["a job ends and is told"],
-        ),
-        of(
-            "the line: everything once",
-            line(Budget { asks: 1, crashes: 1, disconnects: 1, hiccups: 1, ..NONE }),
-            &["a former registrar", "unavailable", "unknown is said, and is true"],
         ),
         of(
             "the line: submissions sent twice, voided, a registrar that hangs",

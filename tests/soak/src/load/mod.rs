@@ -199,7 +199,7 @@ fn task(mix: Mix) -> Task {
         0..5 if mix.has_poison => Task::Poison,
         5..10 => Task::Fail,
         10..20 => Task::Retry(fastrand::u32(1..3)),
-        20..23 => Task::Work(fastrand::u64(5_000..15_000)),
+        20..23 if !mix.is_dense => Task::Work(fastrand::u64(5_000..15_000)),
         23..130 => Task::Staged(fastrand::u64(1..200)),
         _ => Task::Work(fastrand::u64(1..200)),
     }
