@@ -23,8 +23,11 @@ impl Floor {
     }
 }
 
+/// What was counted, how much of it there must be, and where it stands.
+type Counted = (&'static str, f64, fn(&Counters) -> usize);
+
 /// The floors of a full campaign that count, and so grow with its length.
-const COUNTED: [(&str, f64, fn(&Counters) -> usize); 4] = [
+const COUNTED: [Counted; 4] = [
     ("writes of superseded attempts that were refused", 30.0, |c| c.refused_writes),
     ("submissions that were recognised as duplicates", 500.0, |c| c.duplicates),
     ("messages that were delivered again", 500.0, |c| c.redeliveries as usize),

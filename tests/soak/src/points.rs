@@ -13,7 +13,7 @@ use crate::stage::Stage;
 /// No more is needed than this.
 const ENDS_WITHIN: Duration = Duration::from_secs(180);
 /// Parked jobs come from a work queue that is full for a moment.
-const FULL_EVERY: Duration = Duration::from_secs(3);
+const FULL_EVERY: Duration = Duration::from_secs(4);
 
 /// What takes seconds to come about has fewer turns.
 const RARE: [Point; 4] =
@@ -53,7 +53,9 @@ pub(crate) async fn crash_everywhere(
         while fleet.crashed().to_come > 0 {
             ensure!(Instant::now() < until, "after {ENDS_WITHIN:?}: {:?}", fleet.crashed());
             tokio::select! {
-                () = tokio::time::sleep(FULL_EVERY) => injector.once(Kind::WorkQueueFull).await?,
+                () = tokio::time::sleep(FULL_EVERY), if roles.contains(&Role::Server) => {
+                    injector.once(Kind::WorkQueueFull).await?;
+                }
                 () = until_all_have(fleet) => {}
             }
         }

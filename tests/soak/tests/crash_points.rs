@@ -41,6 +41,10 @@ async fn whatever_process_crashes_at_whatever_point_nothing_is_lost() -> anyhow:
         ],
     };
     let outcome = stage::run(&stage).await?;
+    let found = &outcome.findings;
+    assert!(found.violations.is_empty(), "{:#?}", found.violations);
+    assert_eq!(outcome.open, 0, "journal entries are open");
+    assert!(found.counters.jobs > 200, "{:?}", found.counters);
     let crashed = &outcome.crashed;
     assert!(crashed.missed.is_empty(), "no process came to {:?}", crashed.missed);
     let at: BTreeSet<&str> = crashed.at.keys().copied().collect();
@@ -51,9 +55,5 @@ async fn whatever_process_crashes_at_whatever_point_nothing_is_lost() -> anyhow:
     assert!(at.len() >= 40, "{}", at.len());
     let crashes: u32 = crashed.at.values().sum();
     assert!(crashes >= 200, "{crashes}");
-    let found = &outcome.findings;
-    assert!(found.violations.is_empty(), "{:#?}", found.violations);
-    assert_eq!(outcome.open, 0, "journal entries are open");
-    assert!(found.counters.jobs > 200, "{:?}", found.counters);
     Ok(())
 }

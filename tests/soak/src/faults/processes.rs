@@ -37,7 +37,9 @@ impl Injector {
             _ => {
                 let pid = self.disk("fsync,fdatasync", "EIO").await?;
                 // A journal that has failed to sync takes nothing more: its process must end.
-                pid.map(nodes::kill);
+                if let Some(pid) = pid {
+                    nodes::kill(pid);
+                }
                 pid
             }
         };

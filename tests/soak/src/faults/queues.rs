@@ -11,7 +11,7 @@ use crate::fleet::client_name;
 use crate::load::spare_queue;
 
 /// For so long a queue is full.
-const FULL: Duration = Duration::from_secs(3);
+const FULL: Duration = Duration::from_millis(1500);
 const POLICY: &str = "full";
 /// Nothing fits in, and whoever publishes is told so.
 const NOTHING_FITS: &str = r#"{"max-length":0,"overflow":"reject-publish"}"#;

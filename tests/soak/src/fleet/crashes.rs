@@ -37,7 +37,7 @@ pub(super) struct Crashes {
 }
 
 /// A process that does not come to its point within so long makes room for the next one.
-const COMES_WITHIN: Duration = Duration::from_secs(10);
+const COMES_WITHIN: Duration = Duration::from_secs(12);
 /// So often a point is tried.
 const TRIES: u32 = 3;
 /// A worker that is to crash while it gives its runs back is asked to end after so long.

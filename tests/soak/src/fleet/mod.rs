@@ -91,7 +91,8 @@ impl Fleet {
     /// One cannot be started.
     pub fn start(world: &World, size: Size, recipe: Recipe) -> anyhow::Result<Self> {
         let mut recipe = recipe;
-        recipe.environment.extend(environment(world));
+        // What a stage sets takes the place of what all have.
+        recipe.environment.splice(0..0, environment(world));
         let of = |role, count: usize| (0..count).map(move |number| (role, number));
         let places = of(Role::Server, size.servers)
             .chain(of(Role::Worker, size.workers))
@@ -188,7 +189,9 @@ impl Fleet {
         let count = of_role.len();
         for (number, place) in of_role.into_iter().enumerate() {
             place.crashes.arm(points.iter().skip(number).step_by(count).copied());
-            place.child.as_ref().and_then(Child::id).map(nodes::kill);
+            if let Some(pid) = place.child.as_ref().and_then(Child::id) {
+                nodes::kill(pid);
+            }
         }
     }
 
@@ -217,7 +220,9 @@ impl Fleet {
             leaving.extend(place.child.take());
         }
         for child in &leaving {
-            child.id().map(nodes::terminate);
+            if let Some(pid) = child.id() {
+                nodes::terminate(pid);
+            }
         }
         for mut child in leaving {
             let pid = child.id();
