@@ -145,10 +145,10 @@ impl Courier {
         }
     }
 
-    /// What stands behind a destination that hangs is not delivered either: RabbitMQ makes a channel
-    /// known to a quorum queue in a call that the whole channel waits for. Who hangs is not known;
-    /// so each destination gets its messages again, on the channel that it has now. They may come
-    /// twice.
+    /// What stands behind a destination that hangs is not delivered either: RabbitMQ makes a
+    /// channel known to a quorum queue in a call that the whole channel waits for. Who hangs is not
+    /// known; so each destination gets its messages again, on the channel that it has now. They may
+    /// come twice.
     async fn once_more(&self, batch: Vec<Publication>) -> Vec<Delivered> {
         let mut outcomes = vec![Delivered::Slow; batch.len()];
         let mut apart: HashMap<String, (Vec<usize>, Vec<Publication>)> = HashMap::new();

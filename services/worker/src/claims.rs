@@ -2,10 +2,10 @@
 //! all deliveries that are there.
 //!
 //! # Who may run beside whom
-//! A job whose last three attempts ended without an outcome runs alone in its worker, and so does the
-//! last attempt after such an end: if it kills the process again no neighbour is charged for it, and
-//! if it is innocent no neighbour takes its last chance. Ordinary batches hold a share of a gate; a job
-//! that must be alone waits for the whole of it.
+//! A job whose last three attempts ended without an outcome runs alone in its worker, and so does
+//! the last attempt after such an end: if it kills the process again no neighbour is charged for
+//! it, and if it is innocent no neighbour takes its last chance. Ordinary batches hold a share of a
+//! gate; a job that must be alone waits for the whole of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +32,9 @@ use crate::shared::Shared;
 /// A message that nobody here can run is held for a moment before it goes back, so that it does not
 /// fly around if nobody else can either.
 const NOT_OURS_PAUSE: Duration = Duration::from_millis(200);
-/// For so long nothing else starts here while a job that must run alone waits for the others to end;
-/// then others start again, for longer, before it tries once more. So a worker with long jobs works.
+/// For so long nothing else starts here while a job that must run alone waits for the others to
+/// end; then others start again, for longer, before it tries once more. So a worker with long jobs
+/// works.
 const ALONE_WITHIN: Duration = Duration::from_secs(5);
 const ALONE_AGAIN_AFTER: Duration = Duration::from_secs(20);
 /// The pause before a message is claimed once more.

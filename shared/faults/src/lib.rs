@@ -6,7 +6,7 @@
 //!
 //! | variable | means |
 //! |---|---|
-//! | `FAULTS_CRASH_AT` | `<point>` or `<point>:<n>`: the process ends when it passes there for the n-th time |
+//! | `FAULTS_CRASH_AT` | `<point>` or `<point>:<n>`: it ends when it passes there, the n-th time |
 //! | `FAULTS_CRASH_LOG` | a file; each passing of a point adds its name as a line |
 //! | `FAULTS_SEEDED_BUG` | the name of a mistake |
 

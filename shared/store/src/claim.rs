@@ -101,8 +101,8 @@ pub struct Lease {
 }
 
 /// So many attempts in a row that ended without an outcome make a job suspect: the next one runs
-/// alone in its worker. Some such ends may have been a neighbour's doing; if each of them ran alone,
-/// a worker with many long jobs would be made up for one job after another.
+/// alone in its worker. Some such ends may have been a neighbour's doing; if each of them ran
+/// alone, a worker with many long jobs would be made up for one job after another.
 pub const LOST_BEFORE_ALONE: u32 = 3;
 
 /// How far behind a clock is that nobody should rely on.

@@ -115,8 +115,8 @@ impl Rig {
         of.map(|(_, proxy)| proxy).context("a link")
     }
 
-    /// Tells the story, with each link as it is and with each link reset first, and returns how many
-    /// frames have passed on it.
+    /// Tells the story, with each link as it is and with each link reset first, and returns how
+    /// many frames have passed on it.
     ///
     /// # Errors
     /// It has gone wrong.

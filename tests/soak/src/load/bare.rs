@@ -1,5 +1,5 @@
-//! A producer without a journal, as any AMQP client may be: what the broker has confirmed to it must
-//! not be lost, though nobody sends it again.
+//! A producer without a journal, as any AMQP client may be: what the broker has confirmed to it
+//! must not be lost, though nobody sends it again.
 
 use std::sync::Arc;
 use std::time::Duration;
