@@ -68,6 +68,7 @@ async fn serve_on(
             consumer,
             dead: publish.publisher().await?,
             stop: ended.clone(),
+            drains: stop_reading.clone(),
             finished: finished.clone(),
         };
         queues.spawn(serving.run());
@@ -119,6 +120,8 @@ struct Queue {
     dead: Publisher,
     /// No further message is read.
     stop: CancellationToken,
+    /// That is because the worker is to end, and not because the other connection has failed.
+    drains: CancellationToken,
     /// Nothing runs any more that could want to acknowledge.
     finished: CancellationToken,
 }
@@ -130,7 +133,7 @@ impl Queue {
         let mut settler = tokio::spawn(settle(acker, settling));
         let read = self.read(&acks).await;
         drop(acks);
-        if read.is_ok() {
+        if read.is_ok() && self.drains.is_cancelled() {
             // Runs go on and acknowledge on this channel, until the worker has drained.
             self.finished.cancelled().await;
             // The task ends when the last delivery is settled.

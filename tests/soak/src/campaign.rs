@@ -97,13 +97,16 @@ pub async fn run(campaign: &Campaign) -> anyhow::Result<Report> {
     let mut outcomes = Vec::new();
     for stage in campaign.stages() {
         println!("stage {}: {} s, {} jobs", stage.name, stage.time.as_secs(), stage.jobs);
-        outcomes.push((stage.name, stage::run(&stage).await.context(stage.name)?));
+        let outcome = stage::run(&stage).await.context(stage.name)?;
+        let (found, open) = (outcome.findings.violations.len(), outcome.open);
+        println!("  {} faults, {found} violations, {open} entries open", outcome.faults.len());
+        outcomes.push((stage.name, outcome));
     }
+    let mut report = Report::new(campaign, outcomes);
+    report.write(&campaign.directory)?;
     println!("cuts, one at a time");
-    let cuts = cuts::enumerate(campaign.share()).await.context("cuts")?;
-    let report = Report::new(campaign, outcomes, cuts);
-    let text = serde_json::to_string_pretty(&report)?;
-    std::fs::write(campaign.directory.join("report.json"), text)?;
+    report.cut_stories = cuts::enumerate(campaign.share()).await.context("cuts")?;
+    report.write(&campaign.directory)?;
     Ok(report)
 }
 

@@ -133,7 +133,8 @@ impl Rig {
                 if is_fresh {
                     self.link(link)?.reset();
                 }
-                self.tell().await?;
+                let what = || format!("{link:?}, reset first: {is_fresh}");
+                self.tell().await.with_context(what)?;
                 let after = passed(self)?;
                 for (n, way) in [Direction::Up, Direction::Down].into_iter().enumerate() {
                     counts.push((link, way, is_fresh, after[n] - before[n]));
@@ -182,9 +183,19 @@ impl Rig {
         Ok(has_fallen)
     }
 
+    /// Resets every connection of a link, and tells the story.
+    ///
+    /// # Errors
+    /// It has gone wrong.
+    pub async fn reset(&mut self, link: Link) -> anyhow::Result<()> {
+        self.link(link)?.reset();
+        self.tell().await
+    }
+
     async fn tell(&mut self) -> anyhow::Result<()> {
         self.stories += 1;
-        tokio::time::timeout(ENDS_WITHIN, self.story(self.stories)).await?
+        let told = tokio::time::timeout(ENDS_WITHIN, self.story(self.stories)).await;
+        told.with_context(|| format!("no end within {ENDS_WITHIN:?}"))?
     }
 
     /// Submits, waits for the receipt and for the end, asks by both identifiers.

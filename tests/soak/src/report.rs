@@ -1,6 +1,7 @@
 //! What came of a campaign, as a file.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -65,11 +66,7 @@ const EXAMPLES: usize = 5;
 
 impl Report {
     /// Puts everything together.
-    pub fn new(
-        campaign: &Campaign,
-        outcomes: Vec<(&'static str, Outcome)>,
-        cuts: cuts::Outcome,
-    ) -> Self {
+    pub fn new(campaign: &Campaign, outcomes: Vec<(&'static str, Outcome)>) -> Self {
         let mut report = Self {
             seed: campaign.seed,
             jobs: 0,
@@ -79,7 +76,7 @@ impl Report {
             faults_in_all: 0,
             faults: BTreeMap::new(),
             cuts: 0,
-            cut_stories: cuts,
+            cut_stories: cuts::Outcome::default(),
             starts: BTreeMap::new(),
             violations: Invariant::ALL.iter().map(|invariant| (*invariant, 0)).collect(),
             examples: Vec::new(),
@@ -118,6 +115,15 @@ impl Report {
         report.floors = floors(campaign.share(), &faults, &report.counters);
         report.recovery_ms = recovery.into_iter().map(|(k, t)| (k, Recovery::of(t))).collect();
         report
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, directory: &Path) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(self)?;
+        Ok(std::fs::write(directory.join("report.json"), text)?)
     }
 
     /// Whether nothing was found that must not be.

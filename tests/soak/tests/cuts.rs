@@ -25,3 +25,14 @@ async fn wherever_the_way_of_a_submission_is_cut_its_story_ends_the_same() -> an
     println!("{outcome:?} of {counts:?}");
     Ok(())
 }
+
+/// Whichever of the worker's two connections is found broken first: when it was the one for dead
+/// letters, the worker waited for its own end, and served nothing until somebody started it again.
+#[tokio::test]
+async fn a_worker_that_loses_both_of_its_connections_at_once_works_again() -> anyhow::Result<()> {
+    let mut rig = Rig::new().await?;
+    for _ in 0..6 {
+        rig.reset(Link::WorkerAmqp).await?;
+    }
+    rig.stop().await
+}
