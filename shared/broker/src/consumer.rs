@@ -17,6 +17,7 @@ use lapin::types::FieldTable;
 use protocol::Properties;
 
 use crate::Error;
+use crate::closing::closed;
 use crate::convert::from_lapin;
 use crate::declare::short;
 
@@ -124,7 +125,7 @@ impl Consumer {
     /// Closes the channel, then lets go of the consumer. What was not acknowledged returns to the
     /// queue, in order.
     pub async fn close(self) {
-        match self.channel.close(200, "done".into()).await {
+        match closed(self.channel.close(200, "done".into())).await {
             // The channel is closed, so dropping lapin's handle sends no basic.cancel.
             Ok(()) => drop(ManuallyDrop::into_inner(self.stream)),
             Err(error) => tracing::debug!(%error, queue = self.queue, "closing a consumer"),

@@ -21,6 +21,7 @@ pub mod rights;
 
 mod backoff;
 mod chain;
+mod closing;
 mod connection;
 mod consumer;
 mod convert;

@@ -28,6 +28,7 @@ use protocol::Properties;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
+use crate::closing::closed;
 use crate::convert::to_lapin;
 use crate::declare::short;
 
@@ -184,7 +185,7 @@ impl Task {
                 return;
             }
         }
-        if let Err(error) = self.channel.close(200, "done".into()).await {
+        if let Err(error) = closed(self.channel.close(200, "done".into())).await {
             tracing::debug!(%error, "closing a publisher");
         }
     }
