@@ -1,6 +1,6 @@
 # Everything that a contributor runs. Needs Rust; RabbitMQ and Redis are installed from Debian's
 # packages if they are missing, for `test` Python, Node and Go too; no system service is started.
-.PHONY: help demo test check check-deploy bench fmt clean
+.PHONY: help demo test check check-deploy lanes soak soak-selftest bench fmt clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,19 @@ check: ## format, lints, documentation
 
 check-deploy: ## deploy/, AsyncAPI and schemas by their validators, on broken copies too; a job; the image
 	@set -e; for what in check check-broken check-job check-image; do deploy/$$what.sh; done
+
+lanes: ## every test and a short campaign on RabbitMQ 4 with Redis 8 and with Valkey 8, from Debian 13
+	@deploy/dev/lanes.sh
+
+soak: ## the crash campaign: 15 minutes of faults; SOAK_SECONDS, SOAK_JOBS, SOAK_SEED
+	@deploy/dev/install.sh strace
+	cargo build --locked -p counterfoil -p counterfoil-soak
+	@target/debug/counterfoil-soak run
+
+soak-selftest: ## whether the campaign notices every mistake that is made on purpose
+	@deploy/dev/install.sh strace
+	cargo build --locked -p counterfoil -p counterfoil-soak
+	@target/debug/counterfoil-soak selftest
 
 bench: ## jobs a second, the whole way (release build)
 	@deploy/dev/install.sh

@@ -6,27 +6,30 @@ use store::accept::{Accept, First};
 use store::claim::{Beat, Claim, Claimed, Lease};
 use store::{JobName, Store};
 
-fn name() -> JobName {
+pub(crate) fn named(job_id: &str) -> JobName {
     JobName {
         client: ClientName::parse("shop").unwrap_or_else(|e| panic!("{e}")),
-        job_id: JobId::parse("A-1").unwrap_or_else(|e| panic!("{e}")),
+        job_id: JobId::parse(job_id).unwrap_or_else(|e| panic!("{e}")),
     }
 }
 
-fn job_type() -> JobType {
+fn name() -> JobName {
+    named("A-1")
+}
+
+pub(crate) fn job_type() -> JobType {
     JobType::parse("demo.echo").unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// A store with one queued job.
-async fn queued(world: &World) -> anyhow::Result<Store> {
-    let store = world.store().await?;
+/// Records a job whose submission was empty, as the registrar does.
+pub(crate) async fn accept(store: &Store, name: JobName, first: First) -> anyhow::Result<()> {
     let accept = Accept {
-        name: name(),
+        name,
         job_type: job_type(),
         queue: QueueName::default(),
         spec: protocol::work::Spec::default(),
         digest: Digest::over(&[]),
-        first: First::Queued,
+        first,
         nonce: "n".to_owned(),
         redelivered: false,
         payload_bytes: 1,
@@ -36,10 +39,17 @@ async fn queued(world: &World) -> anyhow::Result<Store> {
     };
     let limits = store::accept::Limits { duplicate_age_ms: Some(60_000), unfinished_max: 0 };
     store.accept(&[accept], limits).await?;
+    Ok(())
+}
+
+/// A store with one queued job.
+pub(crate) async fn queued(world: &World) -> anyhow::Result<Store> {
+    let store = world.store().await?;
+    accept(&store, name(), First::Queued).await?;
     Ok(store)
 }
 
-fn claim(owner: &str, nonce: &str, redelivered: bool, lease_ms: u64) -> Claim {
+pub(crate) fn claim(owner: &str, nonce: &str, redelivered: bool, lease_ms: u64) -> Claim {
     Claim {
         name: name(),
         job_type: job_type(),
@@ -55,11 +65,11 @@ fn claim(owner: &str, nonce: &str, redelivered: bool, lease_ms: u64) -> Claim {
     }
 }
 
-async fn one(store: &Store, claim: Claim) -> anyhow::Result<Claimed> {
+pub(crate) async fn one(store: &Store, claim: Claim) -> anyhow::Result<Claimed> {
     Ok(store.claim(&[claim]).await?.remove(0))
 }
 
-const LONG_MS: u64 = 60_000;
+pub(crate) const LONG_MS: u64 = 60_000;
 
 #[tokio::test]
 async fn a_redelivery_to_the_process_that_runs_the_job_is_attached_to_the_run() -> anyhow::Result<()>
@@ -75,6 +85,7 @@ async fn a_redelivery_to_the_process_that_runs_the_job_is_attached_to_the_run() 
     Ok(())
 }
 
+/// The message is acknowledged, and starts nothing should it come again (H20).
 #[tokio::test]
 async fn a_redelivery_while_the_owner_lives_detaches_the_run_on_its_behalf() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -95,7 +106,7 @@ async fn a_redelivery_while_the_owner_lives_detaches_the_run_on_its_behalf() -> 
 }
 
 /// The owner's lease has ended: the next attempt, with a new fence, and only if nothing else runs
-/// in the worker; after the last attempt the job is exhausted.
+/// in the worker; after the last attempt the job is exhausted (H12).
 #[tokio::test]
 async fn a_redelivery_after_the_owner_died_starts_the_next_attempt_alone_until_none_is_left()
 -> anyhow::Result<()> {
@@ -122,6 +133,29 @@ async fn a_redelivery_after_the_owner_died_starts_the_next_attempt_alone_until_n
     assert_eq!(late, store::report::Reported::Lost);
     let third = one(&store, claim("c", "4", true, 0)).await?;
     assert_eq!(third, Claimed::Exhausted { fence: new, attempts: 2 });
+    Ok(())
+}
+
+/// One attempt without an outcome may have been a neighbour's doing. When each of them ran alone,
+/// the long jobs of a worker that was killed were made up for one after another, and nothing else
+/// ran meanwhile (H12).
+#[tokio::test]
+async fn only_a_third_attempt_in_a_row_without_an_outcome_makes_the_next_run_alone()
+-> anyhow::Result<()> {
+    let world = World::new().await?;
+    let store = queued(&world).await?;
+    let of = |nonce: &str, redelivered, idle| Claim {
+        idle,
+        attempts_max: 5,
+        ..claim(nonce, nonce, redelivered, 0)
+    };
+    for (nonce, redelivered) in [("0", false), ("1", true), ("2", true)] {
+        let started = one(&store, of(nonce, redelivered, false)).await?;
+        assert!(matches!(started, Claimed::Start { alone: false, .. }), "{started:?}");
+    }
+    assert_eq!(one(&store, of("3", true, false)).await?, Claimed::Wait);
+    let third = one(&store, of("4", true, true)).await?;
+    assert!(matches!(third, Claimed::Start { attempt: 4, alone: true, .. }), "{third:?}");
     Ok(())
 }
 

@@ -57,6 +57,7 @@ fn with(mut properties: Properties, name: &'static str, value: &str) -> Properti
     properties
 }
 
+/// Nobody can be told, and nothing can be recorded (H11).
 #[tokio::test]
 async fn a_submission_without_client_or_id_is_kept_once_with_its_reason() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -115,7 +116,7 @@ async fn a_refusal_that_is_neither_answered_nor_recorded_is_kept() -> anyhow::Re
     Ok(server.stop().await?)
 }
 
-/// What a broker has dead-lettered names whoever published it first, so it is nobody's.
+/// What a broker has dead-lettered names whoever published it first, so it is nobody's (H8).
 #[tokio::test]
 async fn a_message_with_a_history_of_dead_letters_is_nobodys() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -134,7 +135,7 @@ async fn a_message_with_a_history_of_dead_letters_is_nobodys() -> anyhow::Result
     Ok(server.stop().await?)
 }
 
-/// Every header of the server's own, on a submission, a question and a cancellation.
+/// Every header of the server's own, on a submission, a question and a cancellation (H8).
 #[tokio::test]
 async fn a_client_with_our_headers_stays_itself() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -208,7 +209,7 @@ async fn carbon_copies_are_not_copied_into_our_messages() -> anyhow::Result<()> 
     Ok(server.stop().await?)
 }
 
-/// Without the deployment's seal a work message is nobody's, however well it is made.
+/// Without the deployment's seal a work message is nobody's, however well it is made (H31).
 #[tokio::test]
 async fn a_work_message_that_the_server_did_not_seal_is_not_run() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -275,6 +276,7 @@ async fn expired(world: &World, exchange: &'static str, key: &str) -> anyhow::Re
     Ok(shop)
 }
 
+/// It was confirmed, so it is not unknown (H7).
 #[tokio::test]
 async fn a_submission_that_expires_unread_is_recorded_as_refused() -> anyhow::Result<()> {
     let world = World::new().await?;

@@ -67,7 +67,7 @@ fn assert_same_job(first: &Message, again: &Message) {
 }
 
 /// The duplicate's receipt goes to the duplicate's own queue under its own correlation id, with the
-/// present state; the events keep going where the first submission wanted them.
+/// present state; the events keep going where the first submission wanted them (H29).
 #[tokio::test]
 async fn a_duplicate_is_answered_again_and_changes_nothing() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -108,7 +108,7 @@ async fn a_duplicate_is_answered_again_and_changes_nothing() -> anyhow::Result<(
 }
 
 /// A duplicate may differ in where its answer goes, in what it is correlated with, in how long the
-/// record is kept; and it may want no answer at all.
+/// record is kept; and it may want no answer at all (H29).
 #[tokio::test]
 async fn what_is_not_executed_does_not_make_another_job() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -189,7 +189,7 @@ async fn one_id_from_many_connections_is_one_ticket_and_one_run() -> anyhow::Res
 }
 
 /// Every part that changes what is executed makes another digest; the sentence names both, and the
-/// first job goes on as it was.
+/// first job goes on as it was (H29).
 #[tokio::test]
 async fn another_digest_is_a_conflict_and_the_first_job_goes_on() -> anyhow::Result<()> {
     let world = World::new().await?;

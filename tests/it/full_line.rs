@@ -4,7 +4,7 @@ use harness::{World, eventually};
 use serde_json::json;
 
 /// A request that nobody awaits an answer of waits until the line has room. It keeps nobody else
-/// waiting, and is carried out in the end.
+/// waiting, and is carried out in the end (H10).
 #[tokio::test]
 async fn a_request_without_reply_queue_holds_up_nobody_while_the_line_is_full() -> anyhow::Result<()>
 {

@@ -61,6 +61,7 @@ impl Shop {
     }
 }
 
+/// By its token, as any user of the broker (H18).
 #[tokio::test]
 async fn the_outside_world_finishes_a_job_that_was_handed_over_to_it() -> anyhow::Result<()> {
     let mut shop = Shop::open(None).await?;
@@ -90,6 +91,7 @@ async fn the_outside_world_finishes_a_job_that_was_handed_over_to_it() -> anyhow
     shop.close().await
 }
 
+/// The ticket is the client's to know, and gives nobody the right to report (H18).
 #[tokio::test]
 async fn a_report_without_the_right_token_is_refused() -> anyhow::Result<()> {
     let mut shop = Shop::open(None).await?;
@@ -193,7 +195,7 @@ async fn a_hand_over_without_a_token_fails() -> anyhow::Result<()> {
     Ok(server.stop().await?)
 }
 
-/// A token is of one attempt, and of one that hands over.
+/// A token is of one attempt, and of one that hands over (H18).
 #[tokio::test]
 async fn the_token_of_an_attempt_that_did_not_hand_over_is_worth_nothing() -> anyhow::Result<()> {
     let world = World::new().await?;

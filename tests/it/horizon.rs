@@ -43,6 +43,7 @@ async fn every_sending_carries_the_second_in_which_it_was_journaled() -> anyhow:
     Ok(server.stop().await?)
 }
 
+/// Its tombstone may be gone (H15).
 #[tokio::test]
 async fn what_is_too_old_is_not_sent_again_but_reported_and_closed_by_cancelling()
 -> anyhow::Result<()> {

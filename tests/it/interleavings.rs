@@ -6,14 +6,19 @@ use std::time::Duration;
 
 use broker::topology;
 use client::Submission;
-use harness::{Inbox, Process, Raw, World, eventually, start, within};
+use harness::{Inbox, Message, Process, Raw, World, eventually, start, within};
 use serde_json::json;
 use worker::Failure;
 
 const LONG: Duration = Duration::from_secs(30);
 
 /// Submissions without a reply queue, then one question about the last of them.
-async fn fill_line(shop: &Raw, inbox: &Inbox, prefix: &str, count: u32) -> anyhow::Result<String> {
+pub(crate) async fn fill_line(
+    shop: &Raw,
+    inbox: &Inbox,
+    prefix: &str,
+    count: u32,
+) -> anyhow::Result<String> {
     for n in 0..count {
         shop.submit_job("demo.echo", &format!("{prefix}-{n}"), "", &[], "1").await?;
     }
@@ -23,13 +28,21 @@ async fn fill_line(shop: &Raw, inbox: &Inbox, prefix: &str, count: u32) -> anyho
 }
 
 /// The final answer about an id.
-async fn answer(inbox: &mut Inbox, job_id: &str) -> anyhow::Result<String> {
+pub(crate) async fn answer(inbox: &mut Inbox, job_id: &str) -> anyhow::Result<String> {
+    loop {
+        let status = not_pending(inbox).await?;
+        if status.text("job_id") == job_id && status.text("answer") != "unavailable" {
+            return Ok(status.text("answer").to_owned());
+        }
+    }
+}
+
+/// The next answer that says something: `pending` comes first where nobody works on the line yet.
+pub(crate) async fn not_pending(inbox: &mut Inbox) -> anyhow::Result<Message> {
     loop {
         let status = inbox.next_of("status").await?;
-        if status.text("job_id") == job_id
-            && !["pending", "unavailable"].contains(&status.text("answer"))
-        {
-            return Ok(status.text("answer").to_owned());
+        if status.text("answer") != "pending" {
+            return Ok(status);
         }
     }
 }
@@ -188,8 +201,8 @@ async fn h6_a_submission_that_was_recorded_but_not_dispatched_is_dispatched_agai
         Ok((record.state.as_deref() == Some("succeeded")).then_some(record))
     })
     .await?;
-    // Its second number, and one attempt.
-    assert_eq!((done.dispatch.as_deref(), done.attempt.as_deref()), (Some("2"), Some("1")));
+    // Under the number that it had, and one attempt.
+    assert_eq!((done.dispatch.as_deref(), done.attempt.as_deref()), (Some("1"), Some("1")));
     worker.stop().await?;
     Ok(server.stop().await?)
 }

@@ -108,7 +108,8 @@ impl Bytes {
 }
 
 /// Bytes that are no text, in each property and in the routing key, to the line and to the inquiry:
-/// what comes behind them is answered, and the message itself is kept, not delivered for ever.
+/// what comes behind them is answered, and the message itself is kept, not delivered for
+/// ever (H28).
 #[tokio::test]
 async fn a_message_that_is_not_text_does_not_stop_the_line() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -147,7 +148,7 @@ async fn a_message_that_is_not_text_does_not_stop_the_line() -> anyhow::Result<(
 }
 
 /// A header of nested arrays overflows the stack of whoever reads it by recursion, which no program
-/// survives. It costs a process once: the next one takes the message off before it reads.
+/// survives. It costs a process once: the next one takes the message off before it reads (H28).
 #[tokio::test]
 async fn a_header_that_nests_without_end_stops_the_line_for_no_longer_than_a_restart()
 -> anyhow::Result<()> {

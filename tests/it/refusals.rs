@@ -306,6 +306,7 @@ async fn a_version_that_is_not_spoken_is_refused() -> anyhow::Result<()> {
     desk.close().await
 }
 
+/// The line holds a thousand bodies in memory, so each is bounded (H28).
 #[tokio::test]
 async fn a_body_above_the_limit_is_refused() -> anyhow::Result<()> {
     let mut desk = Desk::with(|server| server.payload_bytes_max = 16).await?;

@@ -148,7 +148,7 @@ async fn recorded(shop: &Raw, inbox: &mut Inbox, job_id: &str) -> anyhow::Result
 }
 
 /// Every forbidden name, in every message that can name a queue: nothing arrives in the queues of
-/// others, a refused submission is recorded, a refused request kept.
+/// others, a refused submission is recorded, a refused request kept (H8).
 #[tokio::test]
 async fn nothing_is_written_to_a_queue_that_is_not_the_clients() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -183,7 +183,7 @@ async fn nothing_is_written_to_a_queue_that_is_not_the_clients() -> anyhow::Resu
     Ok(server.stop().await?)
 }
 
-/// The same for the queue of events, which is a header and so can be longer than a name.
+/// The same for the queue of events, which is a header and so can be longer than a name (H4, H8).
 #[tokio::test]
 async fn events_go_to_no_queue_that_is_not_the_clients() -> anyhow::Result<()> {
     let world = World::new().await?;

@@ -5,7 +5,7 @@ use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ErrorKind, ExchangeKind};
 use redis::AsyncCommands as _;
 use store::acl::{READER_USER, SERVER_USER, WORKER_USER};
 
@@ -55,14 +55,18 @@ async fn attempt(channel: &Channel, attempt: Try) -> Result<(), lapin::Error> {
 /// Whether RabbitMQ lets the user do it.
 async fn may(world: &World, user: &str, wish: Try) -> anyhow::Result<bool> {
     let url = world.amqp_url(user);
-    let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
-    let channel = connection.create_channel().await?;
-    let done = attempt(&channel, wish).await;
-    connection.close(200, "done".into()).await.ok();
-    match done {
-        Ok(()) => Ok(true),
-        Err(error) if error.to_string().contains("ACCESS") => Ok(false),
-        Err(error) => Err(error.into()),
+    loop {
+        let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        let done = attempt(&channel, wish).await;
+        connection.close(200, "done".into()).await.ok();
+        match done {
+            Ok(()) => return Ok(true),
+            Err(error) if error.to_string().contains("ACCESS") => return Ok(false),
+            // The refusal was on its way, and its reason is not said any more.
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidChannelState(..)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -141,6 +141,7 @@ async fn h24_a_subscription_waits_in_the_line_for_the_submission_in_front_of_it(
     Ok(server.stop().await?)
 }
 
+/// From the oldest that was given up (H21).
 #[tokio::test]
 async fn what_was_undeliverable_is_delivered_again_to_another_queue() -> anyhow::Result<()> {
     let mut desk = Desk::open().await?;
@@ -207,6 +208,7 @@ async fn the_end_of_a_job_is_delivered_again_with_its_result() -> anyhow::Result
     desk.close().await
 }
 
+/// One guard for every name that a client gives (H8).
 #[tokio::test]
 async fn a_subscription_to_a_queue_that_is_not_the_clients_is_refused() -> anyhow::Result<()> {
     let mut desk = Desk::open().await?;
@@ -326,7 +328,7 @@ async fn what_is_given_up_for_an_earlier_queue_is_not_held_against_the_present_o
 }
 
 /// A final state is pushed however much waits for the client, so asking for it again and again
-/// would fill the store.
+/// would fill the store (H21).
 #[tokio::test]
 async fn nothing_is_pushed_again_while_the_outbox_is_full() -> anyhow::Result<()> {
     let mut world = World::new().await?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use harness::{Settings, workspace};
 use serde_json::Value;
 
-fn files(extensions: &[&str]) -> Vec<PathBuf> {
+pub(crate) fn files(extensions: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![workspace().to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -22,7 +22,7 @@ fn files(extensions: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 

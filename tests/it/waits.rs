@@ -227,7 +227,7 @@ async fn a_client_that_waits_outlasts_a_server_that_is_away() -> anyhow::Result<
     Ok(())
 }
 
-/// The answers to those who wait go through the outbox, so they are bounded with it.
+/// The answers to those who wait go through the outbox, so they are bounded with it (H21).
 #[tokio::test]
 async fn nobody_waits_whose_outbox_is_full() -> anyhow::Result<()> {
     let mut world = World::new().await?;

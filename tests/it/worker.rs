@@ -101,6 +101,7 @@ async fn a_time_limit_and_a_deadline_end_a_run() -> anyhow::Result<()> {
     Ok(server.stop().await?)
 }
 
+/// Neither is lost, and neither is run before it may be (H19).
 #[tokio::test]
 async fn a_scheduled_job_waits_for_its_time_and_a_parked_one_for_its_worker() -> anyhow::Result<()>
 {
@@ -179,7 +180,7 @@ async fn a_killed_workers_job_is_finished_by_the_next() -> anyhow::Result<()> {
 }
 
 /// A job whose worker dies each time stops after its limit, and says why; a neighbour that ran
-/// beside it the first time still has attempts left.
+/// beside it the first time still has attempts left (H12).
 #[tokio::test]
 async fn promise_08_a_job_that_kills_its_worker_stops_after_its_limit() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -211,7 +212,7 @@ async fn promise_08_a_job_that_kills_its_worker_stops_after_its_limit() -> anyho
 }
 
 /// A worker that is told to stop lets its jobs finish; what takes too long is given back,
-/// uncounted, and finished elsewhere.
+/// uncounted, and finished elsewhere (H13).
 #[tokio::test]
 async fn a_draining_worker_gives_back_what_it_cannot_finish() -> anyhow::Result<()> {
     let mut world = World::new().await?;
@@ -247,7 +248,7 @@ async fn a_draining_worker_gives_back_what_it_cannot_finish() -> anyhow::Result<
 }
 
 /// A long run is detached from its message, which is acknowledged; its result is recorded all the
-/// same, and the message does not come again.
+/// same, and the message does not come again (H20).
 #[tokio::test]
 async fn a_long_run_no_longer_depends_on_its_message() -> anyhow::Result<()> {
     let mut world = World::new().await?;

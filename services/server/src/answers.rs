@@ -9,12 +9,20 @@ use store::{JobName, Record, RecordKind, Store};
 
 /// The answer that a record gives.
 pub(crate) fn found(
+    store: &Store,
     record: &Record,
     as_of: UnixMillis,
     history: Option<Vec<HistoryEntry>>,
 ) -> (Kind, Answer) {
     match record.kind() {
-        Some(RecordKind::Job) => (Kind::Status, Answer { history, ..status(record, as_of) }),
+        Some(RecordKind::Job) => {
+            let mut status = status(record, as_of);
+            // Nothing was heard of it since the store was rolled back: how it goes on may be lost.
+            if status.done == Some(false) && status.epoch < Some(store.epoch()) {
+                status.lost_between = store.lost_between();
+            }
+            (Kind::Status, Answer { history, ..status })
+        }
         Some(RecordKind::Refused) => (Kind::Status, refused(record, as_of)),
         Some(RecordKind::Voided) => (Kind::Status, short(record, AnswerWord::Voided, as_of)),
         _ => (Kind::Status, short(record, AnswerWord::Forgotten, as_of)),

@@ -79,7 +79,7 @@ impl Asked<'_> {
         } else {
             None
         };
-        let (kind, answer) = answers::found(record, as_of, history);
+        let (kind, answer) = answers::found(store, record, as_of, history);
         Ok(Done::Answered(kind, Box::new(answer)))
     }
 

@@ -134,16 +134,38 @@ impl Courier {
         if batch.is_empty() {
             return Vec::new();
         }
-        let count = batch.len();
         let names: Vec<String> = batch.iter().map(|m| m.routing_key.clone()).collect();
         let publisher = self.main.lock().await.clone();
-        match tokio::time::timeout(self.timeout, publisher.publish(batch)).await {
+        match tokio::time::timeout(self.timeout, publisher.publish(batch.clone())).await {
             Ok(outcomes) => outcomes.into_iter().map(delivered).collect(),
             Err(_) => {
                 self.suspect(names).await;
-                vec![Delivered::Slow; count]
+                self.once_more(batch).await
             }
         }
+    }
+
+    /// What stands behind a destination that hangs is not delivered either: RabbitMQ makes a
+    /// channel known to a quorum queue in a call that the whole channel waits for. Who hangs is not
+    /// known; so each destination gets its messages again, on the channel that it has now. They may
+    /// come twice.
+    async fn once_more(&self, batch: Vec<Publication>) -> Vec<Delivered> {
+        let mut outcomes = vec![Delivered::Slow; batch.len()];
+        let mut apart: HashMap<String, (Vec<usize>, Vec<Publication>)> = HashMap::new();
+        for (place, publication) in batch.into_iter().enumerate() {
+            let lane = apart.entry(publication.routing_key.clone()).or_default();
+            lane.0.push(place);
+            lane.1.push(publication);
+        }
+        let sent = apart.into_iter().map(|(name, (places, batch))| async move {
+            (places, self.on_lane(&name, &batch).await)
+        });
+        for (places, delivered) in futures_util::future::join_all(sent).await {
+            for (place, outcome) in places.into_iter().zip(delivered.into_iter().flatten()) {
+                outcomes[place] = outcome;
+            }
+        }
+        outcomes
     }
 
     /// Gives up the main channel and serves the destinations apart from now on.
@@ -164,24 +186,27 @@ impl Courier {
     }
 
     async fn by_lane(&self, name: &str, batch: Vec<Publication>) -> Vec<Delivered> {
+        match self.on_lane(name, &batch).await {
+            Some(delivered) => delivered,
+            // It has proved itself in the meantime, and is ordinary again.
+            None => self.by_main(batch).await,
+        }
+    }
+
+    /// Nothing if the destination has no channel of its own.
+    async fn on_lane(&self, name: &str, batch: &[Publication]) -> Option<Vec<Delivered>> {
         let count = batch.len();
         let begun = {
             let mut lanes = self.lanes.lock().await;
-            match lanes.get_mut(name) {
-                None => None,
-                Some(lane) => {
-                    // What is there already has not been confirmed: more of it helps nobody.
-                    if lane.is_stuck() {
-                        return vec![Delivered::Slow; count];
-                    }
-                    Some(lane.publisher.begin(batch.clone()).await)
-                }
+            let lane = lanes.get_mut(name)?;
+            // What is there already has not been confirmed: more of it helps nobody.
+            if lane.is_stuck() {
+                return Some(vec![Delivered::Slow; count]);
             }
+            lane.publisher.begin(batch.to_vec()).await
         };
-        // It has proved itself in the meantime, and is ordinary again.
-        let Some(begun) = begun else { return self.by_main(batch).await };
-        let Ok(mut waiting) = begun else { return vec![Delivered::Lost; count] };
-        match tokio::time::timeout(self.timeout, &mut waiting).await {
+        let Ok(mut waiting) = begun else { return Some(vec![Delivered::Lost; count]) };
+        Some(match tokio::time::timeout(self.timeout, &mut waiting).await {
             Ok(Ok(outcomes)) => {
                 self.lanes.lock().await.remove(name);
                 outcomes.into_iter().map(delivered).collect()
@@ -193,7 +218,7 @@ impl Courier {
                 }
                 vec![Delivered::Slow; count]
             }
-        }
+        })
     }
 }
 

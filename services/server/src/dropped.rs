@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use broker::{Backoff, Delivery, Outcome, Publisher, Retry, dead_letter, topology};
+use faults::{Point, crash_point};
 use job::{ClientName, JobId, QueueName};
 use protocol::{Code, Refusal, WorkMessage, headers};
 use store::JobName;
@@ -64,6 +65,7 @@ async fn record(
     chunk: Vec<Delivery>,
     acker: &broker::Acker,
 ) -> Result<(), Error> {
+    crash_point(Point::DroppedRead);
     let mut letters = Vec::with_capacity(chunk.len());
     let mut tags = Vec::with_capacity(chunk.len());
     for delivery in chunk {
@@ -78,6 +80,7 @@ async fn record(
     if kept.iter().any(|outcome| *outcome != Outcome::Confirmed) {
         return Err(broker::Error::Gone.into());
     }
+    crash_point(Point::DroppedRecorded);
     Ok(acker.ack(&tags).await?)
 }
 

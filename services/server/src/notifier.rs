@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Backoff, Retry};
+use faults::{Bug, Point, crash_point, is_seeded};
 use protocol::reply_to::Purpose;
 use protocol::{Answer, AnswerWord, Destination, Kind, UnixMillis};
 use serde_json::value::RawValue;
@@ -83,6 +84,10 @@ async fn deliver(
     courier: &Courier,
     entries: Vec<Entry>,
 ) -> Result<(), store::Error> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    crash_point(Point::NotifierRead);
     let mut settled = Vec::with_capacity(entries.len());
     let mut sending = Vec::with_capacity(entries.len());
     let mut messages = Vec::with_capacity(entries.len());
@@ -95,11 +100,18 @@ async fn deliver(
             Err(reason) => settled.push((entry, Outcome::Undeliverable(reason))),
         }
     }
+    if is_seeded(Bug::OutboxFirst) {
+        let gone = sending.iter().map(|entry: &Entry| (entry.clone(), Outcome::Delivered));
+        links.store.settle(&gone.collect::<Vec<_>>()).await?;
+    }
     for (entry, delivered) in sending.into_iter().zip(courier.deliver(messages).await) {
         let outcome = settle(links, &entry, delivered);
         settled.push((entry, outcome));
     }
-    links.store.settle(&settled).await
+    crash_point(Point::NotifierSent);
+    links.store.settle(&settled).await?;
+    crash_point(Point::NotifierSettled);
+    Ok(())
 }
 
 fn settle(links: &Links, entry: &Entry, delivered: Delivered) -> Outcome {
@@ -168,7 +180,7 @@ async fn waited_for(links: &Links, entry: &Entry) -> Result<(Kind, Answer), stor
         ("1", Some(RecordKind::Job)) => Some(links.store.history(&name).await?),
         _ => None,
     };
-    Ok(answers::found(&record, as_of, history))
+    Ok(answers::found(&links.store, &record, as_of, history))
 }
 
 fn event(entry: &Entry) -> Answer {

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Acker, Backoff, Delivery, Outcome, Publisher, Retry, dead_letter, topology};
+use faults::{Bug, Point, crash_point, is_seeded};
 use futures_util::FutureExt as _;
 use job::State;
 use protocol::{Code, HeaderValue, Refusal, headers, request};
@@ -88,6 +89,12 @@ async fn read_line(
             () = links.stop.cancelled() => return Ok(()),
             chunk = consumer.next_chunk(CHUNK) => chunk?,
         };
+        if is_seeded(Bug::AckBeforeRecord)
+            && let Some(last) = chunk.last()
+        {
+            consumer.acker().ack_through(last.tag).await?;
+        }
+        crash_point(Point::IntakeRead);
         let mut parts = apart(chunk).into_iter().peekable();
         while let Some(part) = parts.next() {
             // What comes later may join only the last part: no acknowledgement passes an undecided
@@ -95,6 +102,7 @@ async fn read_line(
             let is_last = parts.peek().is_none();
             let decision = decide(links, consumer, part, is_last, answers).await?;
             let Some(chunk) = decision else { return Ok(()) };
+            crash_point(Point::IntakeDecided);
             if decided.send(chunk).await.is_err() {
                 // The second task has failed, and says why.
                 return Ok(());
@@ -252,6 +260,7 @@ async fn finish_chunk(
         .enumerate()
         .filter_map(|(place, decision)| Some((place, decision.work.take()?)))
         .unzip();
+    crash_point(Point::IntakeDispatching);
     let kept = publisher.begin(letters).await?;
     let dispatched = dispatch(&links.store, publisher, links.settings.parked_ms, work).await?;
     let kept = kept.await.map_err(|_| broker::Error::Gone)?;
@@ -268,7 +277,12 @@ async fn finish_chunk(
             to_client.answer.parked_reason = Some(reason);
         }
     }
-    Ok(acker.ack_through(through).await?)
+    crash_point(Point::IntakeDispatched);
+    if !is_seeded(Bug::AckBeforeRecord) {
+        acker.ack_through(through).await?;
+    }
+    crash_point(Point::IntakeAcknowledged);
+    Ok(())
 }
 
 /// Sends answers on channels of their own. A receipt that is not confirmed in time becomes an entry
@@ -279,7 +293,9 @@ async fn send_answers(links: Arc<Links>, courier: Courier, mut waiting: mpsc::Re
         let receipts: Vec<Option<JobName>> =
             batch.iter().map(|answer| answer.receipt_of.clone()).collect();
         let messages: Vec<_> = batch.drain(..).map(ToClient::message).collect();
+        crash_point(Point::ReceiptSending);
         let delivered = courier.deliver(messages.clone()).await;
+        crash_point(Point::ReceiptSent);
         for ((message, receipt_of), outcome) in messages.into_iter().zip(receipts).zip(delivered) {
             if matches!(outcome, Delivered::Confirmed | Delivered::Sent) {
                 continue;
@@ -312,4 +328,26 @@ async fn post_receipt(links: &Links, name: &JobName, message: &crate::courier::O
         pause *= 2;
     }
     tracing::warn!(job = name.member(), "a receipt was not delivered, and not kept for later");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery(tag: u64, returns: i64) -> Delivery {
+        let mut properties = protocol::Properties::default();
+        properties.headers.push(headers::DELIVERY_COUNT, HeaderValue::Int(returns));
+        let (exchange, routing_key) = (topology::SUBMIT.to_owned(), String::new());
+        Delivery { tag, exchange, routing_key, redelivered: true, properties, body: Vec::new() }
+    }
+
+    /// If it is what kills the process, it does so without company, and nothing passes it (H28).
+    #[test]
+    fn h28_what_came_back_three_times_is_decided_alone_and_in_its_place() {
+        let returns = [0, 2, 3, 0, 1, 3, 4, 0];
+        let chunk = (1..).zip(returns).map(|(tag, returns)| delivery(tag, returns)).collect();
+        let parts: Vec<Vec<u64>> =
+            apart(chunk).iter().map(|part| part.iter().map(|it| it.tag).collect()).collect();
+        assert_eq!(parts, [vec![1, 2], vec![3], vec![4, 5], vec![6], vec![7], vec![8]]);
+    }
 }

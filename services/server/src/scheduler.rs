@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Backoff, Publisher, Retry};
+use faults::{Point, crash_point};
 use job::{Event, QueueName, State};
 use protocol::{UnixMillis, WorkMessage};
 use store::change::{Change, Changed, Right, Timer, Unless};
+use store::claim::runs_alone;
 use store::record::number;
 use store::{JobName, Record};
 use tokio::time::Instant;
@@ -123,6 +125,9 @@ async fn sweep_timers(links: &Links, publisher: &Publisher, slot: u16) -> Result
             None => links.store.untimed(&name, now).await?,
         }
     }
+    if !again.is_empty() {
+        crash_point(Point::TimerTaken);
+    }
     send(links, publisher, again).await?;
     Ok(count)
 }
@@ -134,6 +139,9 @@ async fn retire(links: &Links, slot: u16) -> Result<usize, Error> {
     let jobs: Vec<(JobName, Record)> =
         names.into_iter().zip(records.into_iter().map(Option::unwrap_or_default)).collect();
     links.store.retire(&jobs, links.settings.horizon_ms, false).await?;
+    if !jobs.is_empty() {
+        crash_point(Point::RecordRetired);
+    }
     Ok(jobs.len())
 }
 
@@ -186,7 +194,7 @@ fn step(links: &Links, name: &JobName, record: &Record, now: UnixMillis) -> Opti
 }
 
 /// A detached run whose lease has ended: cancelled if that was asked, failed if no attempt is left,
-/// else dispatched again, to run alone.
+/// else dispatched again.
 fn lost(record: &Record, on: impl Fn(Event) -> Change, queue: QueueName) -> Change {
     let attempt: u32 = number(&record.attempt).unwrap_or_default();
     let allowed: u32 = number(&record.attempts_allowed).unwrap_or(1);
@@ -202,8 +210,11 @@ fn lost(record: &Record, on: impl Fn(Event) -> Change, queue: QueueName) -> Chan
         return Change { right, unless, delete: OF_THE_RUN, detail, ..on(Event::Failed) }
             .with("error", error);
     }
-    let lost = Change { right, unless, delete: OF_THE_RUN, detail, ..on(Event::Lost) };
-    taken(lost, queue).with("alone", "1")
+    let times = number(&record.lost).unwrap_or(0u32) + 1;
+    let lost = Change { right, unless, delete: OF_THE_RUN, detail, ..on(Event::Lost) }
+        .with("lost", times.to_string());
+    let lost = taken(lost, queue);
+    if runs_alone(times, attempt, allowed) { lost.with("alone", "1") } else { lost }
 }
 
 /// A change that dispatches: a new number, and a timer in case the broker does not confirm it.
@@ -239,7 +250,14 @@ async fn send(
         taken.iter().map(|(name, message)| (name.clone(), message.dispatch)).collect();
     let messages = taken.into_iter().map(|(_, message)| message).collect();
     dispatch(&links.store, publisher, links.settings.parked_ms, messages).await?;
-    Ok(links.store.dispatched(&numbers).await?)
+    if !numbers.is_empty() {
+        crash_point(Point::TimerDispatched);
+    }
+    links.store.dispatched(&numbers).await?;
+    if !numbers.is_empty() {
+        crash_point(Point::TimerSettled);
+    }
+    Ok(())
 }
 
 async fn release_parked(links: &Links, publisher: &Publisher, slot: u16) -> Result<usize, Error> {
@@ -276,6 +294,9 @@ async fn release_parked(links: &Links, publisher: &Publisher, slot: u16) -> Resu
             }
         }
         released += sending.len();
+        if !sending.is_empty() {
+            crash_point(Point::ParkedReleased);
+        }
         send(links, publisher, sending).await?;
     }
     Ok(released)

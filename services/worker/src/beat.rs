@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use faults::{Point, crash_point};
 use store::claim::{Beat, Lease};
 use tokio::time::Instant;
 
@@ -54,6 +55,9 @@ async fn beat(shared: &Shared, runs: &[Arc<Run>]) {
             return;
         }
     };
+    if !runs.is_empty() {
+        crash_point(Point::WorkBeat);
+    }
     for ((run, detached), answer) in runs.iter().zip(detaches).zip(answers) {
         match answer {
             Beat::Held { cancel_requested } => {
@@ -61,6 +65,7 @@ async fn beat(shared: &Shared, runs: &[Arc<Run>]) {
                     run.context.inner.cancelled.cancel();
                 }
                 if detached && let Some(delivery) = run.take_delivery() {
+                    crash_point(Point::WorkDetached);
                     delivery.ack();
                 }
             }

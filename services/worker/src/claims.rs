@@ -2,25 +2,28 @@
 //! all deliveries that are there.
 //!
 //! # Who may run beside whom
-//! A job whose last attempt ended without an outcome runs alone in its worker, so that if it kills
-//! the process again no neighbour is charged for it. Ordinary batches hold a share of a gate; a job
-//! that must be alone waits for the whole of it.
+//! A job whose last three attempts ended without an outcome runs alone in its worker, and so does
+//! the last attempt after such an end: if it kills the process again no neighbour is charged for
+//! it, and if it is innocent no neighbour takes its last chance. Ordinary batches hold a share of a
+//! gate; a job that must be alone waits for the whole of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Backoff, Delivery, Retry, dead_letter};
+use faults::{Point, crash_point};
 use job::{Event, QueueName};
 use protocol::WorkMessage;
 use store::JobName;
 use store::accept::{Accept, First, Limits};
-use store::change::{Change, Right};
+use store::change::{Change, Changed, Right};
 use store::claim::{Claim, Claimed};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Context;
+use crate::books::Books;
 use crate::execution::{execute, retry_policy};
 use crate::registry::Entry;
 use crate::runs::{Receipt, Run};
@@ -29,8 +32,11 @@ use crate::shared::Shared;
 /// A message that nobody here can run is held for a moment before it goes back, so that it does not
 /// fly around if nobody else can either.
 const NOT_OURS_PAUSE: Duration = Duration::from_millis(200);
-/// How long a job that must run alone waits for the others here to end.
-const ALONE_WITHIN: Duration = Duration::from_secs(30);
+/// For so long nothing else starts here while a job that must run alone waits for the others to
+/// end; then others start again, for longer, before it tries once more. So a worker with long jobs
+/// works.
+const ALONE_WITHIN: Duration = Duration::from_secs(5);
+const ALONE_AGAIN_AFTER: Duration = Duration::from_secs(20);
 /// The pause before a message is claimed once more.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -137,6 +143,7 @@ pub(crate) async fn claim(
         }
     };
     backoff.succeeded("jobs are claimed");
+    crash_point(Point::WorkClaimed);
     for (candidate, claimed) in candidates.into_iter().zip(claimed) {
         act(shared, candidate, claimed, &gate, stop).await;
     }
@@ -154,7 +161,8 @@ fn to_claim(shared: &Shared, candidate: &Candidate, idle: bool) -> Claim {
         lease_ms: shared.settings.worker.lease_ms,
         idle,
         not_here: candidate.not_here,
-        attempts_max: retry_policy(shared, message, &candidate.entry).attempts_max,
+        attempts_max: retry_policy(shared.settings.worker.retry(), message, &candidate.entry)
+            .attempts_max,
         payload: if candidate.redelivered { message.body.clone() } else { Vec::new() },
     }
 }
@@ -202,7 +210,7 @@ async fn act(
 fn ended(candidate: &Candidate, fence: String, event: Event) -> Change {
     Change {
         right: Right::Fence(fence),
-        delete: &["owner", "lease_until", "detached", "alone", "cancel_requested"],
+        delete: &["owner", "lease_until", "detached", "alone", "lost", "cancel_requested"],
         ..Change::new(name(&candidate.message), candidate.message.job_type.clone(), event)
     }
 }
@@ -213,8 +221,11 @@ async fn finish(shared: &Shared, candidate: Candidate, change: Change, stop: &Ca
         // Unacknowledged, the message comes again.
         () = stop.cancelled() => None,
     };
-    if recorded.is_some() {
-        candidate.receipt.ack();
+    match recorded {
+        Some(Changed::Applied { .. }) => candidate.receipt.ack(),
+        // Somebody else has the right by now: what the message means is to be asked anew.
+        Some(_) => candidate.receipt.give_back(),
+        None => {}
     }
 }
 
@@ -237,7 +248,7 @@ fn start(shared: &Arc<Shared>, candidate: Candidate, attempt: u32, fence: String
     let Candidate { message, entry, receipt, delivered_at, permit, .. } = candidate;
     let context = Context {
         inner: Arc::new(crate::context::Inner {
-            store: shared.store.clone(),
+            books: Books::Store(shared.store.clone()),
             name: name(&message),
             ticket: message.ticket.to_string(),
             job_type: message.job_type.clone(),
@@ -270,15 +281,23 @@ fn start(shared: &Arc<Shared>, candidate: Candidate, attempt: u32, fence: String
 fn alone(shared: &Arc<Shared>, candidate: Candidate, stop: &CancellationToken) {
     let (shared, stop) = (Arc::clone(shared), stop.clone());
     tokio::spawn(async move {
-        let gate = tokio::select! {
-            gate = Gate::whole(&shared) => gate,
-            // Nothing else starts while this job waits: another worker may be idle.
-            () = tokio::time::sleep(ALONE_WITHIN) => {
+        let limit = Duration::from_millis(shared.settings.worker.detach_after_ms);
+        let gate = loop {
+            tokio::select! {
+                gate = Gate::whole(&shared) => break gate,
+                () = tokio::time::sleep(ALONE_WITHIN) => {}
+                // Unacknowledged, the message returns to its queue.
+                () = stop.cancelled() => return,
+            }
+            // The broker does not wait for ever, and another worker may be idle.
+            if candidate.delivered_at.elapsed() >= limit {
                 candidate.receipt.give_back();
                 return;
             }
-            // Unacknowledged, the message returns to its queue.
-            () = stop.cancelled() => return,
+            tokio::select! {
+                () = tokio::time::sleep(ALONE_AGAIN_AFTER) => {}
+                () = stop.cancelled() => return,
+            }
         };
         boxed_claim(shared, candidate, gate, stop).await;
     });
@@ -333,6 +352,7 @@ async fn rebuild(shared: &Arc<Shared>, candidate: Candidate, stop: &Cancellation
     let limits = Limits::default();
     match shared.store.accept(&[accept], limits).await {
         Ok(_) => {
+            crash_point(Point::WorkRebuilt);
             tracing::warn!(job = job.member(), "rebuilt a record that the store had lost");
             again(shared, candidate, stop);
         }

@@ -1,14 +1,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use faults::{Point, crash_point};
 use job::{JobType, Ticket};
 use protocol::UnixMillis;
 use protocol::request::ReportToken;
+use store::JobName;
 use store::change::Right;
 use store::report::{Report, Reported};
-use store::{JobName, Store};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
+
+use crate::books::Books;
 
 /// What a handler knows of its job, and how it reports. Clones speak of the same run.
 #[derive(Debug, Clone)]
@@ -18,7 +21,7 @@ pub struct Context {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) store: Store,
+    pub(crate) books: Books,
     pub(crate) name: JobName,
     pub(crate) ticket: String,
     pub(crate) job_type: JobType,
@@ -157,7 +160,7 @@ impl Context {
         let hash = token.hash();
         let stored = self
             .until_stored("a report token", || {
-                self.inner.store.mint(&self.inner.name, &self.inner.fence, &hash)
+                self.inner.books.mint(&self.inner.name, &self.inner.fence, &hash)
             })
             .await?;
         if stored { Ok(token) } else { Err(self.lost()) }
@@ -171,8 +174,9 @@ impl Context {
     async fn report(&self, report: Report) -> Result<(), Lost> {
         let right = Right::Fence(self.inner.fence.clone());
         let reported = self
-            .until_stored("a report", || self.inner.store.report(&self.inner.name, &right, &report))
+            .until_stored("a report", || self.inner.books.report(&self.inner.name, &right, &report))
             .await?;
+        crash_point(Point::WorkStaged);
         match reported {
             Reported::Held { cancel_requested } => {
                 if cancel_requested {

@@ -17,6 +17,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use faults::{Point, crash_point};
 use futures_util::FutureExt as _;
 use job::{Event, RetryPolicy};
 use protocol::{UnixMillis, WorkMessage};
@@ -29,7 +30,7 @@ use crate::runs::Run;
 use crate::shared::Shared;
 
 /// How a run ended.
-enum End {
+pub(crate) enum End {
     /// The handler returned, was cut off at its time limit, or panicked.
     Returned(Outcome),
     /// The job's deadline passed.
@@ -42,13 +43,21 @@ enum End {
 
 /// Fields that mean something only while a job runs.
 const OF_THE_RUN: &[&str] =
-    &["owner", "lease_until", "detached", "alone", "cancel_requested", "report_hash"];
+    &["owner", "lease_until", "detached", "alone", "lost", "cancel_requested", "report_hash"];
 /// The same, and the payload of a detached run.
-const OF_THE_RUN_AND_PAYLOAD: &[&str] =
-    &["owner", "lease_until", "detached", "alone", "cancel_requested", "report_hash", "payload"];
+const OF_THE_RUN_AND_PAYLOAD: &[&str] = &[
+    "owner",
+    "lease_until",
+    "detached",
+    "alone",
+    "lost",
+    "cancel_requested",
+    "report_hash",
+    "payload",
+];
 
 /// A cancellation that was asked for stays to be seen: the handler has decided otherwise.
-const HANDED_OVER: &[&str] = &["owner", "lease_until", "detached", "alone"];
+const HANDED_OVER: &[&str] = &["owner", "lease_until", "detached", "alone", "lost"];
 
 /// Runs a claimed job to its end.
 pub(crate) async fn execute(
@@ -57,32 +66,60 @@ pub(crate) async fn execute(
     message: WorkMessage,
     entry: Entry,
 ) {
-    let retry = retry_policy(&shared, &message, &entry);
-    let end = run_handler(&shared, &run, &message, &entry).await;
+    let settings = &shared.settings.worker;
+    let retry = retry_policy(settings.retry(), &message, &entry);
+    crash_point(Point::WorkStarted);
+    let end = run_handler(&run, &message, &entry, settings.timeout_ms, UnixMillis::now()).await;
+    crash_point(Point::WorkRan);
     let change = decide(&run, &message, retry, end, fastrand::f64());
     let given_back = change.as_ref().is_some_and(|change| change.event == Event::GivenBack);
     let recorded = match change {
-        Some(change) => record(&shared, change).await,
-        None => true,
+        Some(change) => record(change, |change| shared.recorder.record(change)).await,
+        None => Recorded::Refused,
     };
     // A task that the handler left behind reports no more.
     run.context.inner.lost.cancel();
     shared.runs.remove(&run);
-    if recorded {
-        acknowledge(&run, given_back);
+    if recorded != Recorded::Unknown {
+        crash_point(if given_back { Point::WorkGivenBack } else { Point::WorkRecorded });
+        // Whoever has the right now may have taken it with a delivery that was lost since: then
+        // this one is all that brings the job to somebody's notice if it dies.
+        acknowledge(&run, given_back || recorded == Recorded::Refused);
     }
 }
 
+/// What became of an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// It is written.
+    Written,
+    /// It is not this run's to write.
+    Refused,
+    /// Nothing is known.
+    Unknown,
+}
+
 /// The job's own number of attempts, or the handler's, or the worker's.
-pub(crate) fn retry_policy(shared: &Shared, message: &WorkMessage, entry: &Entry) -> RetryPolicy {
-    let policy = entry.retry.unwrap_or_else(|| shared.settings.worker.retry());
+pub(crate) fn retry_policy(
+    of_the_worker: RetryPolicy,
+    message: &WorkMessage,
+    entry: &Entry,
+) -> RetryPolicy {
+    let policy = entry.retry.unwrap_or(of_the_worker);
     RetryPolicy { attempts_max: message.spec.max_attempts.unwrap_or(policy.attempts_max), ..policy }
 }
 
-async fn run_handler(shared: &Shared, run: &Run, message: &WorkMessage, entry: &Entry) -> End {
-    let limit_ms = message.spec.timeout_ms.unwrap_or(shared.settings.worker.timeout_ms);
+/// Runs the handler until it returns, or must not go on.
+pub(crate) async fn run_handler(
+    run: &Run,
+    message: &WorkMessage,
+    entry: &Entry,
+    timeout_ms: u64,
+    now: UnixMillis,
+) -> End {
+    let limit_ms = message.spec.timeout_ms.unwrap_or(timeout_ms);
     let until_deadline = message.spec.deadline.map_or(Duration::MAX, |deadline| {
-        Duration::from_millis((deadline.0 - UnixMillis::now().0).max(0).cast_unsigned())
+        Duration::from_millis((deadline.0 - now.0).max(0).cast_unsigned())
     });
     let context = run.context.clone();
     let handler = AssertUnwindSafe(async { (entry.run)(context).await }).catch_unwind();
@@ -116,7 +153,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 /// What is to be recorded; nothing for a run that has lost its right.
-fn decide(
+pub(crate) fn decide(
     run: &Run,
     message: &WorkMessage,
     retry: RetryPolicy,
@@ -189,8 +226,11 @@ fn capped(mut reason: String) -> String {
     reason
 }
 
-/// Whether the delivery may be settled: the outcome is written, or is not this run's to write.
-async fn record(shared: &Shared, change: Change) -> bool {
+/// Writes an outcome, or that the job was cancelled where that was asked for meanwhile.
+pub(crate) async fn record<Writing>(change: Change, write: impl Fn(Change) -> Writing) -> Recorded
+where
+    Writing: Future<Output = Option<Changed>>,
+{
     let (name, event) = (change.name.member(), change.event);
     // Another attempt is not wanted any more if a client has asked the job to stop meanwhile.
     let cancelled = Change {
@@ -201,17 +241,17 @@ async fn record(shared: &Shared, change: Change) -> bool {
         delete: OF_THE_RUN_AND_PAYLOAD,
         ..change.clone()
     };
-    let recorded = match shared.recorder.record(change).await {
-        Some(Changed::CancelAsked) => shared.recorder.record(cancelled).await,
+    let recorded = match write(change).await {
+        Some(Changed::CancelAsked) => write(cancelled).await,
         recorded => recorded,
     };
     match recorded {
-        Some(Changed::Applied { .. }) => true,
+        Some(Changed::Applied { .. }) => Recorded::Written,
         Some(refused) => {
             tracing::info!(job = name, %event, ?refused, "an outcome was refused");
-            true
+            Recorded::Refused
         }
-        None => false,
+        None => Recorded::Unknown,
     }
 }
 

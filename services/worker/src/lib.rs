@@ -25,6 +25,8 @@
 //! A handler runs **at least once**: after a crash, or after a lease that could not be renewed, it
 //! runs again, and whatever the first run still reports is refused. Use [`Context::fence`] or
 //! [`Context::ticket`] to make side effects outside idempotent.
+//!
+//! [`testing`] tries a handler against the rules of the store, without RabbitMQ or Redis.
 
 pub mod handler;
 
@@ -37,7 +39,10 @@ pub mod registry;
 
 pub mod demo;
 
+pub mod testing;
+
 mod beat;
+mod books;
 mod claims;
 mod execution;
 mod recorder;

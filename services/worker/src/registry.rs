@@ -20,6 +20,12 @@ pub(crate) struct Entry {
     pub(crate) run: Run,
 }
 
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry").field("queue", &self.queue).finish_non_exhaustive()
+    }
+}
+
 /// Handlers by type.
 #[derive(Clone, Default)]
 pub struct Registry {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Acker, Connection, Delivery, Publisher, topology};
+use faults::{Point, crash_point};
 use job::QueueName;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -67,6 +68,7 @@ async fn serve_on(
             consumer,
             dead: publish.publisher().await?,
             stop: ended.clone(),
+            drains: stop_reading.clone(),
             finished: finished.clone(),
         };
         queues.spawn(serving.run());
@@ -118,6 +120,8 @@ struct Queue {
     dead: Publisher,
     /// No further message is read.
     stop: CancellationToken,
+    /// That is because the worker is to end, and not because the other connection has failed.
+    drains: CancellationToken,
     /// Nothing runs any more that could want to acknowledge.
     finished: CancellationToken,
 }
@@ -129,7 +133,7 @@ impl Queue {
         let mut settler = tokio::spawn(settle(acker, settling));
         let read = self.read(&acks).await;
         drop(acks);
-        if read.is_ok() {
+        if read.is_ok() && self.drains.is_cancelled() {
             // Runs go on and acknowledge on this channel, until the worker has drained.
             self.finished.cancelled().await;
             // The task ends when the last delivery is settled.
@@ -150,6 +154,7 @@ impl Queue {
                 () = self.stop.cancelled() => return Ok(()),
                 chunk = self.consumer.next_chunk(slots) => chunk?,
             };
+            crash_point(Point::WorkRead);
             let delivered_at = Instant::now();
             let mut waiting =
                 chunk.into_iter().map(|delivery| (delivered_at, delivery)).collect::<VecDeque<_>>();
@@ -217,6 +222,9 @@ async fn settle(
             }
         }
         acker.ack(&tags).await?;
+        if !tags.is_empty() {
+            crash_point(Point::WorkAcknowledged);
+        }
         for tag in back {
             acker.give_back(tag).await?;
         }

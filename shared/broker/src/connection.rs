@@ -10,6 +10,7 @@ use lapin::uri::AMQPUri;
 use lapin::{ConnectionProperties, Event};
 use tokio::sync::watch;
 
+use crate::closing::closed;
 use crate::declare::{close, short};
 use crate::{Consumer, Error, Publisher, Settings};
 
@@ -161,7 +162,7 @@ impl Connection {
     /// Ends the connection. What was not acknowledged returns to its queue, in order.
     pub async fn close(&self) {
         // A connection that has failed is as good as closed.
-        if let Err(error) = self.inner.close(200, "closed".into()).await {
+        if let Err(error) = closed(self.inner.close(200, "closed".into())).await {
             tracing::debug!(%error, "closing a connection");
         }
     }

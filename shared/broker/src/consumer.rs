@@ -9,6 +9,7 @@
 
 use std::mem::ManuallyDrop;
 
+use faults::{Bug, is_seeded};
 use futures_util::future::join_all;
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
@@ -16,6 +17,7 @@ use lapin::types::FieldTable;
 use protocol::Properties;
 
 use crate::Error;
+use crate::closing::closed;
 use crate::convert::from_lapin;
 use crate::declare::short;
 
@@ -80,6 +82,9 @@ impl Consumer {
     /// Nothing is lost: a delivery is taken without a pause in between.
     pub async fn next_chunk(&mut self, most: usize) -> Result<Vec<Delivery>, Error> {
         let first = self.stream.next().await;
+        if is_seeded(Bug::DeafConsumer) && !matches!(first, Some(Ok(_))) {
+            std::future::pending::<()>().await;
+        }
         let mut chunk = vec![self.delivery(first)?];
         while chunk.len() < most {
             match self.stream.next().now_or_never() {
@@ -120,7 +125,7 @@ impl Consumer {
     /// Closes the channel, then lets go of the consumer. What was not acknowledged returns to the
     /// queue, in order.
     pub async fn close(self) {
-        match self.channel.close(200, "done".into()).await {
+        match closed(self.channel.close(200, "done".into())).await {
             // The channel is closed, so dropping lapin's handle sends no basic.cancel.
             Ok(()) => drop(ManuallyDrop::into_inner(self.stream)),
             Err(error) => tracing::debug!(%error, queue = self.queue, "closing a consumer"),

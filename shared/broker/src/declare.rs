@@ -6,6 +6,7 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
+use crate::closing::closed;
 use crate::topology::{self, Argument, Kind, QueueShape, Route};
 use crate::{Connection, Error};
 
@@ -113,7 +114,7 @@ async fn bind(channel: &Channel, route: &Route) -> Result<(), Error> {
 }
 
 pub(crate) async fn close(channel: &Channel) -> Result<(), Error> {
-    Ok(channel.close(200, "done".into()).await?)
+    closed(channel.close(200, "done".into())).await
 }
 
 pub(crate) fn short(text: &str) -> Result<ShortString, Error> {

@@ -21,6 +21,7 @@ pub mod rights;
 
 mod backoff;
 mod chain;
+mod closing;
 mod connection;
 mod consumer;
 mod convert;
@@ -30,6 +31,8 @@ mod error;
 mod publisher;
 mod salvage;
 mod settings;
+
+pub mod wire;
 
 pub use backoff::{Backoff, Retry};
 pub use chain::chain;

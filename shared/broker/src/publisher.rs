@@ -18,6 +18,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use faults::{Bug, is_seeded};
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -27,6 +28,7 @@ use protocol::Properties;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
+use crate::closing::closed;
 use crate::convert::to_lapin;
 use crate::declare::short;
 
@@ -183,7 +185,7 @@ impl Task {
                 return;
             }
         }
-        if let Err(error) = self.channel.close(200, "done".into()).await {
+        if let Err(error) = closed(self.channel.close(200, "done".into())).await {
             tracing::debug!(%error, "closing a publisher");
         }
     }
@@ -260,6 +262,9 @@ impl Task {
         while let Some((number, index, confirmation)) = next {
             let (outcome, returned) = match confirmation {
                 Ok(Confirmation::Ack(returned)) => (Outcome::Confirmed, returned),
+                Ok(Confirmation::Nack(returned)) if is_seeded(Bug::AnyConfirm) => {
+                    (Outcome::Confirmed, returned)
+                }
                 Ok(Confirmation::Nack(returned)) => (Outcome::Refused, returned),
                 // Confirms are on for every channel of ours: this one is not what it should be.
                 Ok(Confirmation::NotRequested) => (Outcome::Lost, None),
@@ -269,7 +274,9 @@ impl Task {
                     return false;
                 }
             };
-            if let Some(message) = returned {
+            let is_own = returned.is_some() && is_seeded(Bug::ReturnByPosition);
+            let outcome = if is_own { Outcome::Returned } else { outcome };
+            if let Some(message) = returned.filter(|_| !is_own) {
                 let id = message.delivery.properties.message_id();
                 let id = id.as_ref().map_or("", |id| id.as_str()).to_owned();
                 let key = message.delivery.routing_key.as_str().to_owned();

@@ -98,6 +98,12 @@ pub async fn greeting(settings: &Settings) -> Result<(String, String), Error> {
     Ok((text("product"), text("version")))
 }
 
+/// A message of these frames without its body, the size of that, and whether lapin reads them.
+pub(crate) fn content(deliver: &[u8], header: &[u8]) -> Option<(Delivery, u64, bool)> {
+    let Content { delivery, size, readable } = Content::parse(deliver, header)?;
+    Some((delivery, size, readable))
+}
+
 /// A connection of which every byte is read here.
 struct Wire {
     stream: TcpStream,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use broker::Delivery;
+use faults::{Bug, is_seeded};
 use protocol::{Answer, AnswerWord, Code, Kind, Refusal};
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -91,7 +92,10 @@ impl Inbox {
         }
         self.journal.mark(Mark {
             job_id: job_id.to_owned(),
-            standing: Standing::Confirmed,
+            standing: match is_seeded(Bug::ClearedByConfirm) {
+                true => Standing::Done,
+                false => Standing::Confirmed,
+            },
             ticket: None,
             outcome: None,
         });

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Backoff, Connection, Outcome, Publication, Publisher, Retry, chain, topology};
+use faults::{Point, crash_point};
 use job::Origin;
 use protocol::Properties;
 use tokio::sync::{mpsc, watch};
@@ -153,10 +154,12 @@ impl Link {
                 }
                 chunk = consumer.next_chunk(CHUNK) => {
                     let chunk = chunk?;
+                    crash_point(Point::ClientReceived);
                     let tags: Vec<u64> = chunk.iter().map(|delivery| delivery.tag).collect();
                     for delivery in &chunk {
                         self.inbox.receive(delivery);
                     }
+                    crash_point(Point::ClientRecorded);
                     acker.ack(&tags).await?;
                 }
                 _ = look.tick() => self.send_again(&publisher, &queue, open).await?,
@@ -241,10 +244,13 @@ impl Link {
                 id.filter(|_| message.exchange == topology::SUBMIT)
             })
             .collect();
+        crash_point(Point::ClientSending);
         let outcomes = publisher.begin(messages).await?;
+        crash_point(Point::ClientSent);
         let inbox = Arc::clone(&self.inbox);
         tokio::spawn(async move {
             let Ok(outcomes) = outcomes.await else { return };
+            crash_point(Point::ClientConfirmed);
             for (id, outcome) in ids.into_iter().zip(outcomes) {
                 match (id, outcome) {
                     (Some(id), Outcome::Confirmed) => inbox.confirmed(&id),

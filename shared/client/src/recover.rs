@@ -1,5 +1,6 @@
 //! After a crash: asks for every open identifier, sends again what never arrived.
 
+use faults::{Point, crash_point};
 use protocol::{Answer, AnswerWord};
 
 use crate::ask::Subject;
@@ -46,6 +47,7 @@ impl Client {
             let subjects: Vec<Subject> =
                 batch.iter().map(|entry| Subject::Id(entry.job_id.clone())).collect();
             let answers = self.status_many(&subjects).await?;
+            crash_point(Point::ClientAsked);
             for entry in batch {
                 let of_entry = |answer: &&Answer| answer.job_id.as_deref() == Some(&entry.job_id);
                 if let Some(answer) = answers.iter().find(of_entry) {
@@ -64,7 +66,11 @@ impl Client {
         let is_delayed = answer.answer == AnswerWord::Refused && answer.retryable == Some(true);
         let is_lost = answer.answer == AnswerWord::Unknown || is_delayed;
         let too_old = is_lost && self.inner.journal.horizon().is_passed(entry.journaled_at_ms);
-        let sent_again = if is_lost && !too_old { self.send_again(&entry).await? } else { None };
+        // The store was rolled back, and how the job goes on may be lost with it. The server knows
+        // whether it needs the submission.
+        let is_left = answer.done == Some(false) && answer.lost_between.is_some();
+        let again = (is_lost && !too_old) || is_left;
+        let sent_again = if again { self.send_again(&entry).await? } else { None };
         Ok(Recovered { entry, answer, sent_again, too_old })
     }
 

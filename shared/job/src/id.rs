@@ -153,6 +153,7 @@ mod tests {
         }
     }
 
+    /// What is made of them must fit into the 255 bytes of a short string (H33).
     #[test]
     fn lengths_are_held_at_both_ends() {
         assert!(JobId::parse("").is_err());
@@ -166,6 +167,7 @@ mod tests {
         assert!(QueueName::parse(&"q".repeat(65)).is_err());
     }
 
+    /// It is a part of keys, of queue names and of rights (H8).
     #[test]
     fn a_client_name_holds_no_separator() {
         for name in ["a:b", "alice.b", "a b", "a/b", "{a}", "ä"] {

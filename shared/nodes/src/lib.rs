@@ -1,12 +1,14 @@
 //! Private RabbitMQ and Redis nodes as child processes: own ports, own directories, nothing shared
 //! with a system's broker. For `counterfoil dev` and for the tests; not for production.
 //!
-//! In reading order: [`ports`], one [`Redis`], one [`RabbitMq`], the pair of them with users and
-//! topology ([`Deployment`]), and the pair that test processes share ([`shared`]).
+//! In reading order: [`ports`], whose programs they are ([`Distribution`]), one [`Redis`], one
+//! [`RabbitMq`], the pair of them with users and topology ([`Deployment`]), and the pair that test
+//! processes share ([`shared`]).
 
 pub mod ports;
 
 mod deployment;
+mod distribution;
 mod rabbitmq;
 mod redis;
 
@@ -17,6 +19,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub use deployment::{Deployment, PASSWORD};
+pub use distribution::{Distribution, Store};
 pub use rabbitmq::RabbitMq;
 pub use redis::{Fsync, Redis};
 
@@ -57,7 +60,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+    /// What the operating system did not do.
+    pub fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::System { what, source }
     }

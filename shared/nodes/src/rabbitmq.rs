@@ -1,8 +1,8 @@
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use crate::{Error, find_program, ports, spawn, terminate, wait_until};
+use crate::{Distribution, Error, ports, spawn, terminate, wait_until};
 
 /// A private RabbitMQ node, with an Erlang port mapper of its own.
 #[derive(Debug)]
@@ -68,6 +68,11 @@ impl RabbitMq {
         control(&self.directory, self.ports.mapper, arguments)
     }
 
+    /// The node's process, once it has said which it is.
+    pub fn pid(&self) -> Option<u32> {
+        node_pid(&self.directory)
+    }
+
     /// Ends it at once, as a crash would, and waits until it is gone.
     pub fn kill(&mut self) {
         if let Some(pid) = node_pid(&self.directory) {
@@ -75,6 +80,17 @@ impl RabbitMq {
         }
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+
+    /// Ends it in an orderly way, to be started again.
+    pub fn stop_and_wait(&mut self) {
+        if let Some(pid) = node_pid(&self.directory) {
+            terminate(pid);
+        }
+        let child = &mut self.child;
+        if !wait_until(STOPS_WITHIN, || !matches!(child.try_wait(), Ok(None))) {
+            self.kill();
+        }
     }
 
     /// Starts it again, with the data that it had.
@@ -118,7 +134,8 @@ impl Drop for RabbitMq {
 
 /// The port mapper stays behind when its node ends.
 pub(crate) fn stop_mapper(port: u16) {
-    let stopped = Command::new("epmd")
+    let Some(mut mapper) = Distribution::current().command(&[], "epmd") else { return };
+    let stopped = mapper
         .args(["-port", &port.to_string(), "-kill"])
         .env("ERL_EPMD_PORT", port.to_string())
         .stdin(Stdio::null())
@@ -131,8 +148,9 @@ pub(crate) fn stop_mapper(port: u16) {
 
 /// Runs a command of `rabbitmqctl` on the node of a directory.
 pub(crate) fn control(directory: &Path, mapper: u16, arguments: &[&str]) -> Result<String, Error> {
-    let program = find_program(CONTROLS, "rabbitmqctl").ok_or_else(not_installed)?;
-    let output = Command::new(program)
+    let program = Distribution::current().command(CONTROLS, "rabbitmqctl");
+    let output = program
+        .ok_or_else(not_installed)?
         .args(["-q", "-n", NODE])
         .args(arguments)
         .env("HOME", directory)
@@ -195,12 +213,13 @@ fn prepare(
 }
 
 fn start(directory: &Path, ports: Ports, management: bool) -> Result<Child, Error> {
-    let program = find_program(SERVERS, "rabbitmq-server").ok_or_else(not_installed)?;
+    let program = Distribution::current().command(SERVERS, "rabbitmq-server");
     let log = directory.join("rabbitmq.log");
     let pid_file = directory.join("rabbit.pid");
     std::fs::remove_file(&pid_file).ok();
     let mut child = spawn(
-        Command::new(program)
+        program
+            .ok_or_else(not_installed)?
             .env("HOME", directory)
             .env("ERL_EPMD_PORT", ports.mapper.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")

@@ -1,8 +1,8 @@
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::Duration;
 
-use crate::{Error, find_program, ports, spawn, terminate, wait_until};
+use crate::{Distribution, Error, ports, spawn, terminate, wait_until};
 
 /// When Redis writes what it acknowledges to disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,10 +115,12 @@ impl Drop for Redis {
 }
 
 fn start(directory: &Path, port: u16, fsync: Fsync) -> Result<Child, Error> {
-    let program = find_program(&[], "redis-server").ok_or(Error::NotInstalled {
-        program: "redis-server",
-        package: "redis-server",
-        brew: "redis",
+    let distribution = Distribution::current();
+    let program = distribution.store().program();
+    let mut command = distribution.command(&[], program).ok_or(Error::NotInstalled {
+        program,
+        package: program,
+        brew: program.trim_end_matches("-server"),
         variable: "COUNTERFOIL_REDIS_URL",
     })?;
     let log = directory.join("redis.log");
@@ -127,7 +129,7 @@ fn start(directory: &Path, port: u16, fsync: Fsync) -> Result<Child, Error> {
         Fsync::Everysec => "everysec",
     };
     let mut child = spawn(
-        Command::new(program)
+        command
             .args(["--port", &port.to_string()])
             .args(["--bind", "127.0.0.1"])
             .arg("--dir")
@@ -138,12 +140,16 @@ fn start(directory: &Path, port: u16, fsync: Fsync) -> Result<Child, Error> {
             .arg(directory.join(USERS)),
         &log,
     )?;
-    let ready =
-        wait_until(STARTS_WITHIN, || ports::is_open(port) || !matches!(child.try_wait(), Ok(None)));
-    if ready && ports::is_open(port) {
+    // Its port is open before it has read its data, when it answers LOADING.
+    let is_up = || {
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        said.contains("Ready to accept connections") && ports::is_open(port)
+    };
+    let ready = wait_until(STARTS_WITHIN, || is_up() || !matches!(child.try_wait(), Ok(None)));
+    if ready && is_up() {
         Ok(child)
     } else {
         child.kill().ok();
-        Err(Error::NotReady { program: "redis-server", log: log.display().to_string() })
+        Err(Error::NotReady { program, log: log.display().to_string() })
     }
 }

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{Error, Fsync, PASSWORD, RabbitMq, Redis, ports};
+use crate::{Distribution, Error, Fsync, PASSWORD, RabbitMq, Redis, ports};
 
 /// The nodes that are shared.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -108,17 +108,23 @@ fn watch(directory: &Path, nodes: &Nodes, state: &Path) -> Result<(), Error> {
             sleep 1
         done
         kill -KILL "$1" "$2" 2>/dev/null
-        ERL_EPMD_PORT="$3" epmd -port "$3" -kill >/dev/null 2>&1
-        rm -f "$4"
+        rm -f "$3"
+        export ERL_EPMD_PORT="$4"
+        shift 4
+        "$@" -port "$ERL_EPMD_PORT" -kill >/dev/null 2>&1
     "#;
+    let mapper = Distribution::current().command(&[], "epmd");
+    let mapper = mapper.unwrap_or_else(|| Command::new("epmd"));
     Command::new("flock")
         .args(["--exclusive", "--close"])
         .arg(directory.join("in-use"))
         .args(["sh", "-c", script, "watcher"])
         .arg(nodes.rabbitmq_pid.to_string())
         .arg(nodes.redis_pid.to_string())
-        .arg(nodes.mapper_port.to_string())
         .arg(state)
+        .arg(nodes.mapper_port.to_string())
+        .arg(mapper.get_program())
+        .args(mapper.get_args())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -88,6 +88,7 @@ fn a_rejected_submission_is_answered_where_it_may_be() {
     assert_eq!(nobody.client, None);
 }
 
+/// A resend has another timestamp, trace and reply queue (H29).
 #[test]
 fn the_digest_covers_what_is_executed_and_nothing_else() {
     let first = read(&properties()).unwrap().digest;

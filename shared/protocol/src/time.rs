@@ -18,8 +18,11 @@ impl UnixMillis {
     }
 
     /// Reads RFC 3339, e.g. `2026-01-31T12:00:00Z` or `2026-01-31T13:00:00.250+01:00`.
+    /// What could not be written again (the last milliseconds of the last day that there is, in the
+    /// year 9999) is none.
     pub fn parse(text: &str) -> Option<Self> {
-        text.parse::<jiff::Timestamp>().ok().map(|t| Self(t.as_millisecond()))
+        let at = text.parse::<jiff::Timestamp>().ok()?.as_millisecond();
+        jiff::Timestamp::from_millisecond(at).ok().map(|_| Self(at))
     }
 
     /// This long from this instant.
@@ -62,5 +65,17 @@ mod tests {
         assert_eq!(UnixMillis::parse("2026-02-02T03:40:00.25+01:00"), Some(time));
         assert_eq!(UnixMillis(1_770_000_000_000).to_string(), "2026-02-02T02:40:00.000Z");
         assert_eq!(UnixMillis::parse("tomorrow"), None);
+    }
+
+    /// A job with such a deadline was accepted, and no worker could read its work message.
+    #[test]
+    fn an_instant_that_can_be_read_can_be_written_and_read_again() {
+        for text in ["9999-12-30T22:00:00Z", "-009999-01-02T01:59:59.5Z"] {
+            let at = UnixMillis::parse(text).unwrap();
+            assert_eq!(UnixMillis::parse(&at.to_string()), Some(at), "{text}");
+        }
+        for text in ["9999-12-30T22:00:00.001Z", "9999-12-30T22:00:00.999999999Z"] {
+            assert_eq!(UnixMillis::parse(text), None, "{text}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The first record of a submission; refusals and voided identifiers.
 
+use faults::{Bug, is_seeded};
 use job::{Digest, Event, JobId, JobType, QueueName, State, Ticket};
 use protocol::work::Spec;
 use protocol::{Refusal, UnixMillis};
@@ -43,8 +44,8 @@ pub struct Accept {
 /// What the store is to hold to when it accepts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
-    /// A duplicate of a job that has been queued for so long, or since an older epoch, is to be
-    /// dispatched again; never, if absent.
+    /// A duplicate of a job that has been queued for so long, or that was queued or left by its
+    /// worker in an older epoch, is to be dispatched again; never, if absent.
     pub duplicate_age_ms: Option<u64>,
     /// Unfinished jobs that one client may have; 0 for any number. Counted in each slot.
     pub unfinished_max: u64,
@@ -131,15 +132,25 @@ impl Store {
         submissions: &[Accept],
         limits: Limits,
     ) -> Result<Vec<Accepted>, Error> {
-        let mut pipeline = Pipeline::with_capacity(submissions.len());
-        let mut states = Vec::with_capacity(submissions.len());
-        for submission in submissions {
-            let state = job::state::next(None, submission.first.event())
-                .map_err(|e| Error::Unexpected(e.to_string()))?;
-            states.push(state);
-            self.accept_call(submission, state, limits).add_to(&mut pipeline);
+        if submissions.is_empty() {
+            return Ok(Vec::new());
         }
-        let answers = self.run(&pipeline).await?;
+        let states = submissions
+            .iter()
+            .map(|submission| job::state::next(None, submission.first.event()))
+            .collect::<Result<Vec<State>, _>>()
+            .map_err(|e| Error::Unexpected(e.to_string()))?;
+        let build = |epoch| {
+            let mut pipeline = Pipeline::with_capacity(submissions.len());
+            for (submission, state) in submissions.iter().zip(&states) {
+                if is_seeded(Bug::NoDuplicates) {
+                    pipeline.cmd("DEL").arg(self.keys().job(&submission.name)).ignore();
+                }
+                self.accept_call(submission, *state, limits, epoch).add_to(&mut pipeline);
+            }
+            pipeline
+        };
+        let answers = self.run_in_epoch(build).await?;
         answers
             .into_iter()
             .zip(states)
@@ -147,7 +158,7 @@ impl Store {
             .collect()
     }
 
-    fn accept_call(&self, submission: &Accept, state: State, limits: Limits) -> Call {
+    fn accept_call(&self, submission: &Accept, state: State, limits: Limits, epoch: u64) -> Call {
         let keys = self.keys();
         let name = &submission.name;
         let slot = keys.slot(name);
@@ -177,10 +188,11 @@ impl Store {
             .arg(u8::from(submission.redelivered))
             .arg(limits.duplicate_age_ms.map_or_else(absent, |ms| ms.to_string()))
             .arg(State::Queued.as_str())
+            .arg(State::Running.as_str())
             .arg(timer.map_or_else(absent, |ms| ms.to_string()))
             .arg(submission.spec.deadline.map_or_else(absent, |t| t.0.to_string()))
             .arg(self.settings().outbox_per_client_max)
-            .arg(self.epoch())
+            .arg(epoch)
             .arg(submission.nonce.as_str())
             .arg(u8::from(set.is_some()))
             .arg(limits.unfinished_max)

@@ -1,6 +1,7 @@
 //! Changes of a recorded job. An event goes in; the table in `job::state` says what follows, and
 //! the script compares and sets.
 
+use faults::{Bug, is_seeded};
 use job::{Event, JobType, State, Subscription};
 use protocol::UnixMillis;
 use redis::Pipeline;
@@ -10,13 +11,17 @@ use crate::reply::Reply;
 use crate::scripts::{self, Call};
 use crate::{Error, Store};
 
+/// The longest time that a timer is set for, in milliseconds: a hundred years. Scripts count in
+/// floating-point numbers, and an instant is to stay an integer.
+pub const AFTER_MS_MAX: u64 = 100 * 366 * 24 * 3600 * 1000;
+
 /// When the scheduler is to look at the job again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Timer {
     /// Not, but for its deadline.
     #[default]
     None,
-    /// This many milliseconds after the change.
+    /// This many milliseconds after the change, at most [`AFTER_MS_MAX`].
     After(u64),
     /// At an instant.
     At(UnixMillis),
@@ -53,6 +58,7 @@ impl Right {
     pub(crate) fn field(&self) -> (&'static str, &str) {
         match self {
             Self::Server => ("fence", ""),
+            Self::Fence(_) if is_seeded(Bug::NoFence) => ("fence", ""),
             Self::Fence(fence) => ("fence", fence),
             Self::Report(hash) => ("report_hash", hash),
         }
@@ -159,15 +165,21 @@ impl Store {
     /// # Errors
     /// Nothing is known of any of them: call again with the same.
     pub async fn change(&self, changes: &[Change]) -> Result<Vec<Changed>, Error> {
-        let mut pipeline = Pipeline::with_capacity(changes.len());
-        for change in changes {
-            self.change_call(change).add_to(&mut pipeline);
+        if changes.is_empty() {
+            return Ok(Vec::new());
         }
-        let answers = self.run(&pipeline).await?;
+        let build = |epoch| {
+            let mut pipeline = Pipeline::with_capacity(changes.len());
+            for change in changes {
+                self.change_call(change, epoch).add_to(&mut pipeline);
+            }
+            pipeline
+        };
+        let answers = self.run_in_epoch(build).await?;
         answers.into_iter().map(|value| changed(&Reply::new(value)?)).collect()
     }
 
-    fn change_call(&self, change: &Change) -> Call {
+    fn change_call(&self, change: &Change, epoch: u64) -> Call {
         let slot = self.keys().slot(&change.name);
         let common = self.change_keys(&change.name);
         let mut sets: Vec<String> = Vec::new();
@@ -200,7 +212,7 @@ impl Store {
         };
         let timer = match change.timer {
             Timer::None => String::new(),
-            Timer::After(ms) => format!("+{ms}"),
+            Timer::After(ms) => format!("+{}", ms.min(AFTER_MS_MAX)),
             Timer::At(at) => at.0.to_string(),
             Timer::NowIfDetached => "detached".to_owned(),
         };
@@ -230,7 +242,7 @@ impl Store {
                 .arg(leaves)
                 .arg(enters);
         }
-        call = call.arg(change.set.len() * 2 + 2).arg("epoch").arg(self.epoch());
+        call = call.arg(change.set.len() * 2 + 2).arg("epoch").arg(epoch);
         for (field, value) in &change.set {
             call = call.arg(*field).arg(value.as_slice());
         }

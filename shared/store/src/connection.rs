@@ -1,6 +1,7 @@
 //! One connection that is made anew when it fails. Not redis-rs's connection manager: it reconnects
 //! without telling, and keeps a connection whose peer hangs or was demoted.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, P
 use tokio::sync::Mutex;
 
 use crate::opening::{self, Deployment, Durability};
-use crate::scripts;
 use crate::{Error, Keys, Settings};
+use crate::{scripts, timed};
 
 /// A handle on the store; clones share one connection.
 #[derive(Clone)]
@@ -143,9 +144,28 @@ impl Store {
         if pipeline.is_empty() {
             return Ok(Vec::new());
         }
+        self.run_built(|_| Cow::Borrowed(pipeline)).await
+    }
+
+    /// Runs a pipeline that writes the epoch. It is built when there is a connection, because a new
+    /// one may have found that the store was rolled back: what is written on it in the epoch before
+    /// could not be told from what was lost.
+    pub(crate) async fn run_in_epoch(
+        &self,
+        build: impl Fn(u64) -> Pipeline,
+    ) -> Result<Vec<Value>, Error> {
+        self.run_built(|epoch| Cow::Owned(build(epoch))).await
+    }
+
+    async fn run_built<'a>(
+        &self,
+        build: impl Fn(u64) -> Cow<'a, Pipeline>,
+    ) -> Result<Vec<Value>, Error> {
         for _ in 0..2 {
             let (mut connection, generation) = self.connection().await?;
-            let answer = connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
+            // Read after the connection was given out: it is never older than that.
+            let pipeline = timed::between_looks(build(self.epoch()));
+            let answer = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
             let values = match answer {
                 Ok(values) => values,
                 Err(error) => {
@@ -154,7 +174,7 @@ impl Store {
                 }
             };
             match first_error(&values) {
-                None => return Ok(values),
+                None => return timed::noted(values),
                 Some(error) if error.code() == Some("NOSCRIPT") => {
                     scripts::load(&mut connection).await?;
                 }

@@ -26,7 +26,7 @@
 use job::{ClientName, JobId, JobType, State, Ticket};
 
 /// A job's full name: the client, and the client's identifier.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobName {
     /// Who owns the job.
     pub client: ClientName,
@@ -194,12 +194,14 @@ fn crc16(bytes: &[u8]) -> u16 {
 mod tests {
     use super::*;
 
+    /// Whoever reads with redis-cli can compute it (H32).
     #[test]
     fn the_slot_is_the_one_that_redis_cluster_computes() {
         // The check value of CRC16/XMODEM, also in the Redis Cluster specification.
         assert_eq!(crc16(b"123456789"), 0x31c3);
     }
 
+    /// Whatever the client is called and the job (H8).
     #[test]
     fn no_two_jobs_share_a_key() {
         let keys = Keys::new("counterfoil", 1);

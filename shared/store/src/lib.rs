@@ -4,7 +4,8 @@
 //! what is checked on it ([`connection`], [`opening`]), who may do what ([`acl`]) and how a store
 //! is looked at from outside ([`examine`]), the scripts ([`scripts`]), and then what can be done
 //! with a job: [`accept`], [`change`], [`claim`], [`report`], [`read`], [`list`], [`subscribe`],
-//! [`wait`], [`due`], [`outbox`], [`retire`], [`replay`], [`types`].
+//! [`wait`], [`due`], [`outbox`], [`retire`], [`replay`], [`types`]; and when that was done
+//! ([`timed`]).
 //!
 //! # What is authoritative
 //! Redis is, for the state of a job; its clock is, for leases and due times. Every change of a job
@@ -37,6 +38,7 @@ pub mod replay;
 pub mod report;
 pub mod retire;
 pub mod subscribe;
+pub mod timed;
 pub mod types;
 pub mod wait;
 

@@ -7,6 +7,8 @@
 use protocol::UnixMillis;
 use redis::aio::MultiplexedConnection;
 
+use faults::{Bug, is_seeded};
+
 use crate::scripts;
 use crate::{Error, Keys, Settings};
 
@@ -45,6 +47,8 @@ pub struct Deployment {
     /// The last stretch of time that the store lost.
     pub lost_between: Option<[UnixMillis; 2]>,
     pub(crate) secret: Vec<u8>,
+    /// Of which run of Redis this is known.
+    pub(crate) run_id: String,
 }
 
 /// `known` is what this process has seen before: a store that comes back empty gets the same
@@ -97,12 +101,13 @@ pub(crate) async fn open(
         .arg(2)
         .arg(keys.deployment())
         .arg(keys.secret())
-        .arg(run_id)
-        .arg(u8::from(durability == Durability::Fsync))
+        .arg(&run_id)
+        .arg(u8::from(durability == Durability::Fsync || is_seeded(Bug::LossUnnoticed)))
         .arg(settings.slots)
         .arg(LAYOUT)
         .arg(&candidate)
         .arg(known.map_or(0, |known| known.epoch))
+        .arg(known.map_or("", |known| &known.run_id))
         .query_async(connection)
         .await?;
     let [layout, slots, epoch, secret, lost_from, lost_to] = answer.as_slice() else {
@@ -127,5 +132,6 @@ pub(crate) async fn open(
         durability,
         lost_between: instant(lost_from).zip(instant(lost_to)).map(|(from, to)| [from, to]),
         secret: settings.secret.clone().unwrap_or_else(|| secret.clone()).into_bytes(),
+        run_id,
     })
 }

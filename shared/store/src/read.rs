@@ -128,7 +128,7 @@ fn history_entry(line: &str) -> Option<HistoryEntry> {
     })
 }
 
-fn store_time(value: Option<Value>) -> Result<UnixMillis, Error> {
+pub(crate) fn store_time(value: Option<Value>) -> Result<UnixMillis, Error> {
     let Some(Value::Array(parts)) = value else { return Err(Error::unexpected("TIME")) };
     let mut numbers = parts
         .into_iter()

@@ -39,12 +39,17 @@ impl FromStr for RecordKind {
 macro_rules! fields {
     ($($(#[$doc:meta])* $field:ident,)*) => {
         /// A job's hash as it stands in Redis: texts, without the payload.
-        #[derive(Debug, Clone, Default)]
+        #[derive(Debug, Clone, PartialEq, Eq, Default)]
         pub struct Record { $($(#[$doc])* pub $field: Option<String>,)* }
 
         impl Record {
             /// The names of the fields, in the order in which they are asked for.
             pub const FIELDS: &[&str] = &[$(field_name(stringify!($field)),)*];
+
+            /// The record whose fields a function gives by their names.
+            pub fn from_fields(field: impl Fn(&'static str) -> Option<String>) -> Self {
+                Self { $($field: field(field_name(stringify!($field))),)* }
+            }
 
             pub(crate) fn from_values(values: Vec<Value>) -> Result<Self, Error> {
                 let mut values = values.into_iter();
@@ -91,6 +96,8 @@ fields! {
     detached,
     /// 1 if the next attempt runs alone in its worker.
     alone,
+    /// Attempts in a row that ended without an outcome.
+    lost,
     /// 1 if a client has asked a running job to stop.
     cancel_requested,
     /// What the processing says it is at.

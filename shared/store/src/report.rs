@@ -58,12 +58,25 @@ impl Store {
         right: &Right,
         report: &Report,
     ) -> Result<Reported, Error> {
+        let build = |epoch| self.report_call(name, right, report, epoch);
+        let answers = self.run_in_epoch(build).await?;
+        let reply = Reply::new(answers.into_iter().next_back().unwrap_or_default())?;
+        match reply.word() {
+            "applied" | "same" => {
+                Ok(Reported::Held { cancel_requested: reply.optional(1).is_some() })
+            }
+            "stale" | "none" => Ok(Reported::Lost),
+            "not_now" => Ok(Reported::NotNow),
+            other => Err(Error::unexpected(other)),
+        }
+    }
+
+    fn report_call(&self, name: &JobName, right: &Right, report: &Report, epoch: u64) -> Pipeline {
         let keys = self.change_keys(name);
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let (field, holder) = right.field();
         let call = Call::new(&scripts::REPORT, &keys).arg(holder);
         let outbox_max = self.settings().outbox_per_client_max;
-        let epoch = self.epoch();
         let event = match report {
             Report::Stage(_) => Event::Staged,
             Report::Progress(..) => Event::Progressed,
@@ -103,14 +116,6 @@ impl Store {
         };
         let mut pipeline = Pipeline::new();
         call.add_to(&mut pipeline);
-        let reply = Reply::new(self.run(&pipeline).await?.pop().unwrap_or_default())?;
-        match reply.word() {
-            "applied" | "same" => {
-                Ok(Reported::Held { cancel_requested: reply.optional(1).is_some() })
-            }
-            "stale" | "none" => Ok(Reported::Lost),
-            "not_now" => Ok(Reported::NotNow),
-            other => Err(Error::unexpected(other)),
-        }
+        pipeline
     }
 }

@@ -1,6 +1,7 @@
 //! Waiting for a change on a client's behalf: a one-shot subscription with a time limit, kept with
 //! the job. Whoever waits holds up nobody, and whoever dies while waiting loses nothing.
 
+use faults::{Point, crash_point};
 use protocol::request::Wait;
 use redis::Pipeline;
 
@@ -90,6 +91,9 @@ impl Store {
             Call::new(&scripts::WAITS_OVER, &all).arg(name.member()).add_to(&mut pipeline);
         }
         self.run(&pipeline).await?;
+        if !over.is_empty() {
+            crash_point(Point::WaitsEnded);
+        }
         Ok(over.len())
     }
 }

@@ -58,7 +58,9 @@ fn shared_nodes() -> anyhow::Result<&'static Nodes> {
         // Whoever looks into the store from outside has a user for it.
         let acl = store::acl::render("t*", Some(PASSWORD));
         let acl = format!("{acl}user {LOOKING} on >{PASSWORD} ~* &* +@all\n");
-        acquire(&workspace().join("target/nodes"), &acl).map_err(|error| format!("{error:#}"))
+        let folder = nodes::Distribution::current().folder("nodes");
+        let folder = workspace().join("target").join(folder);
+        acquire(&folder, &acl).map_err(|error| format!("{error:#}"))
     });
     match started {
         Ok((nodes, _)) => Ok(nodes),
@@ -75,7 +77,8 @@ impl World {
         static LOGGING: OnceLock<()> = OnceLock::new();
         LOGGING.get_or_init(|| {
             let filter = tracing_subscriber::EnvFilter::new("error");
-            tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().init();
+            // A program that logs already goes on as it does.
+            tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init().ok();
         });
         tokio::task::spawn_blocking(Self::make).await?
     }

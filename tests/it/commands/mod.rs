@@ -60,6 +60,9 @@ const PROGRAMS: &[&str] = &[
     "systemctl",
 ];
 
+/// What takes longer than CI does.
+const BY_HAND: &[&str] = &["soak", "soak-selftest", "lanes"];
+
 /// The commands that documents print, each with the documents that print it.
 fn printed() -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -151,7 +154,11 @@ fn what_a_contributor_types_is_what_ci_runs() {
         (read(".ci/run"), read("Makefile"), read("deploy/dev/install.sh"));
     for command in commands_of(Runner::Ci) {
         let runs = match program_of(&command) {
-            "make" => ci.lines().any(|line| line == command),
+            "make" => {
+                let target = command.split(' ').next_back().unwrap_or_default();
+                let is_there = makefile.contains(&format!("\n{target}: "));
+                ci.lines().any(|line| line == command) || (is_there && BY_HAND.contains(&target))
+            }
             "npm" => installs.contains(&command),
             "deploy/dev/install.sh" => makefile.contains(&command),
             // It writes a golden file that the same test compares.

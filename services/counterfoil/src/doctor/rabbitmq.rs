@@ -15,7 +15,7 @@ use crate::settings::Settings;
 /// The oldest that has what the queues use.
 const OLDEST: (u32, u32) = (3, 10);
 /// The first that this version has not been run on.
-const UNTESTED: (u32, u32) = (4, 0);
+const UNTESTED: (u32, u32) = (4, 1);
 /// RabbitMQ looks once a minute whether a delivery has been held for too long.
 const TIMEOUT_LOOKED_AT_MS: u64 = 60_000;
 
@@ -63,14 +63,14 @@ fn version(product: &str, version: &str) -> Finding {
             "rabbitmq version",
             found,
             "its quorum queues have no at-least-once dead-lettering: what it drops is lost",
-            "run RabbitMQ 3.10 to 3.13",
+            "run RabbitMQ 3.10 to 4.0",
         )
     } else if version >= UNTESTED {
         Finding::warning(
             "rabbitmq version",
             found,
-            "this version has been written for RabbitMQ 4 too, and tested on 3.10 alone",
-            "run RabbitMQ 3.10 to 3.13 where it matters",
+            "the queues use nothing that it changes, and it has been tested on 3.10 and 4.0 alone",
+            "run RabbitMQ 3.10 to 4.0 where it matters",
         )
     } else {
         Finding::ok("rabbitmq version", found)

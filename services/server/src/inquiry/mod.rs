@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use broker::{Acker, Delivery, Outcome, Publication, Publisher, chain, dead_letter, topology};
-use protocol::{Answer, Code, Kind, Request, What};
+use faults::{Bug, Point, crash_point, is_seeded};
+use protocol::{Answer, AnswerWord, Code, Kind, Request, What};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
@@ -92,6 +93,7 @@ impl Inquiry {
         chunk: Vec<Delivery>,
         place: Option<OwnedSemaphorePermit>,
     ) -> Result<(), Error> {
+        crash_point(Point::InquiryRead);
         let tags: Vec<u64> = chunk.iter().map(|delivery| delivery.tag).collect();
         let mut replies = Vec::new();
         let mut onward = Vec::new();
@@ -121,13 +123,16 @@ impl Inquiry {
                     replies.extend(requests.iter().flat_map(unavailable));
                 }
             }
+            crash_point(Point::InquiryDone);
             self.deliver(std::mem::take(&mut replies)).await?;
         }
         let held = self.send_on(onward, &mut replies).await?;
+        crash_point(Point::InquirySentOn);
         self.deliver(replies).await?;
         // It may take long, and must not keep others waiting. Prefetch says how many may be held.
         drop(place);
         self.send_held(held).await?;
+        crash_point(Point::InquiryAnswered);
         Ok(self.acker.ack(&tags).await?)
     }
 
@@ -237,7 +242,10 @@ fn unavailable(request: &Request) -> Vec<ToClient> {
         What::Jobs(_, subjects) => subjects
             .iter()
             .map(|subject| {
-                let mut answer = answers::unavailable(None, why);
+                let mut answer = match is_seeded(Bug::GuessedUnknown) {
+                    true => Answer::new(AnswerWord::Unknown),
+                    false => answers::unavailable(None, why),
+                };
                 name_subject(&mut answer, subject);
                 answer
             })

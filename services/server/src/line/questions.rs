@@ -1,5 +1,6 @@
 //! Questions that joined the line: answered when nothing stands in front of them.
 
+use faults::{Point, crash_point};
 use protocol::reply_to::Purpose;
 use protocol::{Answer, AnswerWord, Ask, Code, Destination, Forwarded, Kind, Refusal};
 use store::{JobName, Record, RecordKind};
@@ -44,6 +45,7 @@ impl Links {
             };
             decisions.push(Decision { answer, ..Decision::default() });
         }
+        crash_point(Point::IntakeAnswered);
         Ok(decisions)
     }
 

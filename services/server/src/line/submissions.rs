@@ -1,6 +1,7 @@
 //! Submissions: accepted, refused, or turned away.
 
 use broker::{Delivery, dead_letter};
+use faults::{Point, crash_point};
 use job::Ticket;
 use protocol::{
     Answer, AnswerWord, Code, Kind, Refusal, Rejected, Submission, UnixMillis, WorkMessage,
@@ -36,6 +37,9 @@ impl Links {
             .collect();
         let mut recorded =
             self.store.refuse(&refused, self.settings.keep_refused_ms).await?.into_iter();
+        if !refused.is_empty() {
+            crash_point(Point::IntakeRefused);
+        }
         self.served.look_again(&self.store, submissions.iter().map(|(s, ..)| &s.job_type)).await?;
         let accepts: Vec<Accept> =
             submissions.iter().map(|(s, nonce, again)| self.accept(s, nonce, *again)).collect();
@@ -44,6 +48,9 @@ impl Links {
             unfinished_max: self.settings.unfinished_per_client_max,
         };
         let accepted = self.store.accept(&accepts, limits).await?;
+        if !accepts.is_empty() {
+            crash_point(Point::IntakeAccepted);
+        }
         self.record_turned_down(&accepts, &accepted).await?;
         let known = self.records_of_known(&accepts, &accepted).await?;
 

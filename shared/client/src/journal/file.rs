@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use faults::{Bug, is_seeded};
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
 
 use super::identity::Here;
@@ -158,7 +159,8 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
 /// memory.
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    let synchronous = if is_seeded(Bug::NoSync) { "OFF" } else { "FULL" };
+    connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "fullfsync", true)?;
     connection.query_row(&format!("PRAGMA journal_size_limit = {WAL_KEEPS}"), [], |_| Ok(()))
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use faults::{Point, crash_point};
 use protocol::UnixMillis;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::mpsc;
@@ -84,6 +85,9 @@ impl Writer {
     fn write(&mut self, group: &[Write]) -> rusqlite::Result<Vec<AppendResult>> {
         let behavior = TransactionBehavior::Immediate;
         let mut transaction = self.connection.transaction_with_behavior(behavior)?;
+        if group.iter().any(|write| matches!(write, Write::Append(..))) {
+            crash_point(Point::JournalBegun);
+        }
         let now = UnixMillis::now().0;
         let mut results = Vec::new();
         let mut writes = 0;
@@ -117,6 +121,9 @@ impl Writer {
         }
         self.bounds.retire(&transaction, now, writes)?;
         transaction.commit()?;
+        if !results.is_empty() {
+            crash_point(Point::JournalSynced);
+        }
         Ok(results)
     }
 }

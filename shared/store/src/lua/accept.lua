@@ -3,17 +3,17 @@
 --       client   9… the set of the first state, if it has one, then the sets of the tags
 -- ARGV  1 member of sets   2 digest   3 event   4 first state   5 '1' if redelivered
 --       6 age in ms after which a duplicate is dispatched again ('' never)
---       7 the word of a queued job
---       8 timer ('' none, absolute ms)   9 deadline ('' none)   10 outbox bound   11 epoch
---       12 nonce of this delivery   13 '1' if the first state has a set
---       14 unfinished jobs that the client may have (0 any number)   15 '1' if it is older than the
---       horizon   16 client   17 job id   18… field, value, …
+--       7 the word of a queued job   8 of a running one
+--       9 timer ('' none, absolute ms)   10 deadline ('' none)   11 outbox bound   12 epoch
+--       13 nonce of this delivery   14 '1' if the first state has a set
+--       15 unfinished jobs that the client may have (0 any number)   16 '1' if it is older than the
+--       horizon   17 client   18 job id   19… field, value, …
 -- Returns  accepted at | redispatch number | duplicate | conflict digest | voided | forgotten
 --          | quota | too_old
 -- Atomic because record, ticket, lists, timeline and event are one fact.
 -- Bounded by the number of fields and tags.
 local seen = redis.call('HMGET', KEYS[1], 'record', 'digest', 'state', 'attempt', 'dispatch',
-  'dispatched_at', 'epoch', 'accepted_at', 'fence')
+  'dispatched_at', 'epoch', 'accepted_at', 'fence', 'detached', 'lease_until')
 local record = seen[1]
 if record == 'voided' then return { 'voided' } end
 if record == 'retired' then
@@ -24,41 +24,49 @@ local at = now_ms()
 if record == 'job' then
   if seen[2] ~= ARGV[2] then return { 'conflict', seen[2] } end
   -- This very call again: its first answer was lost on the way.
-  if seen[9] == '0-' .. ARGV[12] and seen[3] == ARGV[4] then return { 'accepted', seen[8] } end
+  if seen[9] == '0-' .. ARGV[13] and seen[3] == ARGV[4] then return { 'accepted', seen[8] } end
   local waits = at - tonumber(seen[6] or seen[8])
-  -- Whoever sends nothing must leave the number that is out good.
-  if ARGV[6] ~= '' and seen[3] == ARGV[7] and seen[4] == '0'
-    and (ARGV[5] == '1' or waits > tonumber(ARGV[6]) or seen[7] ~= ARGV[11]) then
-    local dispatch = redis.call('HINCRBY', KEYS[1], 'dispatch', 1)
-    redis.call('HSET', KEYS[1], 'dispatched_at', at, 'epoch', ARGV[11])
-    return { 'redispatch', dispatch }
+  local is_older = seen[7] ~= ARGV[12]
+  if ARGV[6] == '' then return { 'duplicate' } end
+  -- It may be that no message is out, or that one is: it is sent again under the number that it
+  -- has. Another number would make a message that is out worthless, and whoever took it might die
+  -- before sending its own.
+  if seen[3] == ARGV[7] and (is_older
+    or (seen[4] == '0' and (ARGV[5] == '1' or waits > tonumber(ARGV[6])))) then
+    redis.call('HSET', KEYS[1], 'dispatched_at', at, 'epoch', ARGV[12])
+    return { 'redispatch', seen[5] }
+  end
+  -- The store was rolled back since it started, and nobody runs it: its end was lost, and its
+  -- message with it. The claim tells by the epoch that it may start it, so that one stays.
+  if seen[3] == ARGV[8] and is_older and not seen[10] and tonumber(seen[11] or 0) <= at then
+    return { 'redispatch', seen[5] }
   end
   return { 'duplicate' }
 end
 -- Its tombstone may be gone: it must not run a second time.
-if ARGV[15] == '1' then return { 'too_old' } end
-local most = tonumber(ARGV[14])
-if most > 0 and tonumber(redis.call('HGET', KEYS[8], ARGV[16]) or 0) >= most then
+if ARGV[16] == '1' then return { 'too_old' } end
+local most = tonumber(ARGV[15])
+if most > 0 and tonumber(redis.call('HGET', KEYS[8], ARGV[17]) or 0) >= most then
   return { 'quota' }
 end
 if record then redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], 'record', 'job', 'state', ARGV[4], 'revision', 1, 'attempt', 0,
-  'epoch', ARGV[11], 'digest', ARGV[2], 'accepted_at', at, 'changed_at', at,
-  'fence', '0-' .. ARGV[12], 'client', ARGV[16], 'job_id', ARGV[17], unpack(ARGV, 18))
+  'epoch', ARGV[12], 'digest', ARGV[2], 'accepted_at', at, 'changed_at', at,
+  'fence', '0-' .. ARGV[13], 'client', ARGV[17], 'job_id', ARGV[18], unpack(ARGV, 19))
 redis.call('SET', KEYS[6], ARGV[1])
-redis.call('ZADD', KEYS[7], at, ARGV[17])
-redis.call('HINCRBY', KEYS[8], ARGV[16], 1)
+redis.call('ZADD', KEYS[7], at, ARGV[18])
+redis.call('HINCRBY', KEYS[8], ARGV[17], 1)
 local first_tag = 9
-if ARGV[13] == '1' then
+if ARGV[14] == '1' then
   redis.call('ZADD', KEYS[9], at, ARGV[1])
   first_tag = 10
 end
-for n = first_tag, #KEYS do redis.call('ZADD', KEYS[n], at, ARGV[17]) end
-local due, deadline = tonumber(ARGV[8]), tonumber(ARGV[9])
+for n = first_tag, #KEYS do redis.call('ZADD', KEYS[n], at, ARGV[18]) end
+local due, deadline = tonumber(ARGV[9]), tonumber(ARGV[10])
 if due or deadline then
   if deadline and (not due or deadline < due) then due = deadline end
   redis.call('ZADD', KEYS[5], due, ARGV[1])
 end
 remember(1, at, ARGV[3], ARGV[4], 0, '', false)
-notify(ARGV[4], ARGV[4], '0', 1, at, 0, tonumber(ARGV[10]))
+notify(ARGV[4], ARGV[4], '0', 1, at, 0, tonumber(ARGV[11]))
 return { 'accepted', at }

@@ -4,14 +4,15 @@
 --       6 lease in ms   7 '1' if nothing else runs in the worker   8 attempts allowed
 --       9 the word of a queued job   10 of a running one   11 event   12 outbox bound
 --       13 epoch   14 '1' if this process surely does not run it
---       15 payload (only where it was redelivered)
+--       15 payload (only where it was redelivered)   16 attempts without an outcome after which
+--       the next one runs alone
 -- Returns  start attempt fence revision alone | drop state | attach fence | detached | wait
 --          | cancel fence | exhausted fence attempt | none
 -- Atomic because two workers may hold a message of the same job.
 -- Bounded by a constant.
 local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'revision', 'fence', 'dispatch',
   'attempt', 'deadline', 'alone', 'owner', 'lease_until', 'detached', 'cancel_requested',
-  'dispatched_at')
+  'dispatched_at', 'lost', 'epoch')
 if not seen[1] then return { 'none' } end
 if seen[1] ~= 'job' then return { 'drop', seen[1] } end
 local state, fence = seen[2], seen[4] or '0-'
@@ -24,9 +25,13 @@ if state == ARGV[10] then
   if string.match(fence, '%-(.*)$') == ARGV[5] then
     return { 'start', attempt, fence, seen[3], seen[8] or '' }
   end
-  if seen[11] or seen[5] ~= ARGV[2] or ARGV[3] ~= '1' then return { 'drop', state } end
+  if seen[11] or seen[5] ~= ARGV[2] then return { 'drop', state } end
+  local is_left = tonumber(seen[10] or 0) <= at
+  -- The store was rolled back since: its end was lost with its message, and it was sent again.
+  local is_again = ARGV[3] == '1' or (is_left and seen[15] ~= ARGV[13])
+  if not is_again then return { 'drop', state } end
   if seen[9] == ARGV[4] and ARGV[14] ~= '1' then return { 'attach', fence } end
-  if tonumber(seen[10] or 0) > at then
+  if not is_left then
     -- Its owner lives, or lived a moment ago: the lease decides, and the scheduler watches it.
     redis.call('HSET', KEYS[1], 'detached', 1, 'payload', ARGV[15])
     set_timer(ARGV[1], tonumber(seen[10]), seen[7], '0')
@@ -34,9 +39,15 @@ if state == ARGV[10] then
   end
   if seen[12] then return { 'cancel', fence } end
   if attempt >= tonumber(ARGV[8]) then return { 'exhausted', fence, attempt } end
-  if ARGV[7] ~= '1' then return { 'wait' } end
-  redis.call('HSET', KEYS[1], 'alone', 1)
-  seen[8] = '1'
+  -- Ended without an outcome: it may have been a neighbour, or the machine. Often in a row, or with
+  -- one attempt left: it is to show what it does, and nobody is to be charged for it.
+  local lost = tonumber(seen[14] or 0) + 1
+  if lost >= tonumber(ARGV[16]) or attempt + 1 >= tonumber(ARGV[8]) then
+    if ARGV[7] ~= '1' then return { 'wait' } end
+    redis.call('HSET', KEYS[1], 'alone', 1)
+    seen[8] = '1'
+  end
+  redis.call('HSET', KEYS[1], 'lost', lost)
   from_set = KEYS[7]
 elseif state == ARGV[9] then
   if seen[5] ~= ARGV[2] then return { 'drop', state } end
@@ -55,13 +66,12 @@ redis.call('HSET', KEYS[1], 'state', ARGV[10], 'revision', revision, 'changed_at
   'started_at', at, 'attempt', attempt, 'fence', fence, 'owner', ARGV[4],
   'lease_until', at + tonumber(ARGV[6]), 'attempts_allowed', ARGV[8],
   'epoch', ARGV[13])
--- What belongs to an earlier attempt, or to the time before the dispatch.
-if attempt > 1 or seen[13] or seen[11] then
+-- What belongs to an earlier run, also to one that was given back and not counted, or to the time
+-- before the dispatch.
+if starts > 1 or seen[13] then
   redis.call('HDEL', KEYS[1], 'stage', 'progress', 'progress_note', 'error', 'payload', 'due_at',
-    'dispatched_at', 'detached', 'parked_reason')
+    'dispatched_at', 'detached', 'parked_reason', 'report_hash')
 end
--- A report token is of one run, also where the run before was given back and not counted.
-if starts > 1 then redis.call('HDEL', KEYS[1], 'report_hash') end
 move(ARGV[1], at, from_set, KEYS[7])
 set_timer(ARGV[1], nil, seen[7], '0')
 remember(revision, at, ARGV[11], ARGV[10], attempt, '', false)

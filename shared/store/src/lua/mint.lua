@@ -4,6 +4,8 @@
 -- Returns  1 if the run still has the right to
 -- Not a change: the revision stays.
 -- Bounded by a constant.
-if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
+local seen = redis.call('HMGET', KEYS[1], 'fence', 'owner')
+-- The fence stays in the record when the run has ended; its owner does not.
+if seen[1] ~= ARGV[1] or not seen[2] then return 0 end
 redis.call('HSET', KEYS[1], 'report_hash', ARGV[2])
 return 1

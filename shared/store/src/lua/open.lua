@@ -3,6 +3,7 @@
 -- KEYS  1 the deployment   2 its secret
 -- ARGV  1 run id of the server   2 '1' if every acknowledged write survives   3 slots
 --       4 layout version   5 a secret, if there is none yet   6 the epoch that was known (0 none)
+--       7 of which run that was
 -- Returns  layout slots epoch secret lost_from lost_to
 -- Atomic because several processes open a store at once.
 -- Bounded by a constant.
@@ -22,6 +23,11 @@ if seen[3] ~= ARGV[1] then
     redis.call('HINCRBY', KEYS[1], 'epoch', 1)
     redis.call('HSET', KEYS[1], 'lost_from', seen[4], 'lost_to', at)
   end
+end
+-- An epoch that somebody knew of another run is lost itself, or was given a second time.
+local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch'))
+if ARGV[2] ~= '1' and ARGV[7] ~= ARGV[1] and epoch <= tonumber(ARGV[6]) then
+  redis.call('HSET', KEYS[1], 'epoch', ARGV[6] + 1)
 end
 local lost = redis.call('HMGET', KEYS[1], 'lost_from', 'lost_to')
 return { seen[1], seen[2], redis.call('HGET', KEYS[1], 'epoch'), redis.call('GET', KEYS[2]),

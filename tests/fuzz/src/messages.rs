@@ -1,0 +1,135 @@
+//! What travels: submissions, requests, questions in the line, work messages, answers.
+
+use job::{QueueName, TicketKey};
+use protocol::{
+    Answer, Code, Forwarded, HeaderValue, Kind, Limits, Properties, Rejected, Request, Submission,
+    UnixMillis, WorkMessage,
+};
+
+use crate::frames::message;
+
+/// The key that the golden messages are sealed with.
+const KEY: &[u8] = b"secret";
+
+fn is_explained(rejected: &Rejected) {
+    assert!(Code::ALL.contains(&rejected.refusal.code), "a refusal has a code");
+    assert!(!rejected.refusal.message.is_empty(), "and a sentence");
+    assert!(rejected.refusal.message.len() <= 2000, "which is no longer than what it is about");
+}
+
+/// A submission is read, or refused with a reason. What is read keeps every rule, and reads the
+/// same a second time.
+pub fn submission(data: &[u8]) {
+    let Some(sent) = message(data) else { return };
+    let limits = Limits { payload_bytes_max: 4096 };
+    let read = Submission::read(&sent.routing_key, &sent.properties, sent.body.clone(), limits);
+    let submission = match read {
+        Ok(submission) => submission,
+        Err(rejected) => return is_explained(&rejected),
+    };
+    assert!(submission.body.len() <= 4096 && submission.ignored.len() <= 32);
+    assert!(sent.properties.expiration.is_none() && sent.properties.priority.is_none());
+    let spec = &submission.spec;
+    let digest = protocol::submission::digest(&submission.job_type, spec, &submission.body);
+    assert_eq!(digest, submission.digest, "the digest follows from what is kept");
+    let again = serde_json::to_string(spec).ok().and_then(|text| serde_json::from_str(&text).ok());
+    let exact =
+        |at: Option<UnixMillis>| at.is_none_or(|at| UnixMillis::parse(&at.to_string()) == Some(at));
+    if exact(spec.not_before) && exact(spec.deadline) {
+        assert_eq!(again.as_ref(), Some(spec), "what a work message carries is read back");
+    } else {
+        panic!("an instant that is read can be written: {spec:?}");
+    }
+    work_of(&submission);
+}
+
+fn work_of(submission: &Submission) {
+    let key = TicketKey::new(KEY);
+    let ticket = key.ticket(&submission.client, &submission.job_id, 0);
+    let work = WorkMessage {
+        client: submission.client.clone(),
+        job_id: submission.job_id.clone(),
+        ticket,
+        job_type: submission.job_type.clone(),
+        queue: QueueName::default(),
+        dispatch: 1,
+        epoch: 1,
+        spec: submission.spec.clone(),
+        body: submission.body.clone(),
+    };
+    let properties = work.properties(&key);
+    let read = WorkMessage::read(&QueueName::default(), &properties, work.body.clone(), &key);
+    assert_eq!(read, Ok(work), "a submission that is accepted can be dispatched");
+}
+
+/// A request is read, or refused with a reason. What is read can be forwarded to the line.
+pub fn request(data: &[u8]) {
+    let Some(sent) = message(data) else { return };
+    match Request::read(&sent.routing_key, &sent.properties, &sent.body) {
+        Ok(request) => {
+            if let protocol::What::Jobs(ask, subjects) = request.what {
+                assert!((1..=100).contains(&subjects.len()));
+                let (client, reply_to) = (request.client, request.reply_to);
+                for subject in subjects {
+                    let Some(job_id) = subject.job_id().cloned() else { continue };
+                    is_forwarded(&Forwarded {
+                        client: client.clone(),
+                        job_id,
+                        ask: ask.clone(),
+                        ticket: subject.ticket().map(|ticket| ticket.to_string()),
+                        reply_to: reply_to.as_ref().map(|to| to.name().to_owned()),
+                        correlation_id: request.correlation_id.clone(),
+                    });
+                }
+            }
+        }
+        Err(rejected) => is_explained(&rejected),
+    }
+}
+
+fn is_forwarded(question: &Forwarded) {
+    let (properties, body) = question.message();
+    let read = Forwarded::read(&properties, &body);
+    assert_eq!(read.as_ref(), Some(question), "a question in the line is read back");
+}
+
+/// A question in the line is read, or it is none of ours.
+pub fn forwarded(data: &[u8]) {
+    let Some(sent) = message(data) else { return };
+    if let Some(question) = Forwarded::read(&sent.properties, &sent.body) {
+        is_forwarded(&question);
+    }
+}
+
+/// A work message is believed only if its seal holds, whatever else is in it.
+pub fn work(data: &[u8]) {
+    let Some(mut sent) = message(data) else { return };
+    let (key, queue) = (TicketKey::new(KEY), QueueName::default());
+    let read = |properties: &Properties, body: &[u8]| {
+        WorkMessage::read(&queue, properties, body.to_vec(), &key)
+    };
+    if let Ok(work) = read(&sent.properties, &sent.body) {
+        let properties = work.properties(&key);
+        assert_eq!(read(&properties, &work.body), Ok(work), "it is written as it is read");
+        sent.body.push(b' ');
+        assert!(read(&sent.properties, &sent.body).is_err(), "another body is not sealed");
+    }
+    // A client's own headers make it nobody else.
+    sent.properties.headers.push("counterfoil-seal", HeaderValue::Other);
+    drop(read(&sent.properties, &sent.body));
+}
+
+/// An answer that a client reads it can write, and reads the same again.
+pub fn answer(data: &[u8]) {
+    let Ok(answer) = serde_json::from_slice::<Answer>(data) else { return };
+    let json = answer.to_json();
+    let again: Answer = match serde_json::from_slice(&json) {
+        Ok(again) => again,
+        Err(error) => panic!("an answer that is read can be written: {error}"),
+    };
+    assert_eq!(String::from_utf8_lossy(&again.to_json()), String::from_utf8_lossy(&json));
+    for kind in [Kind::Receipt, Kind::Status, Kind::Event, Kind::Refusal] {
+        let properties = answer.properties(kind, answer.job_id.clone());
+        assert_eq!(Kind::of(&properties), Some(kind));
+    }
+}

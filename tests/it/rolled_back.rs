@@ -1,0 +1,209 @@
+//! A store that comes back without what it acknowledged last: a loss of power under
+//! `appendfsync everysec`, made by cutting the end of Redis's log off.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use client::{AnswerWord, Client, Standing, Submission};
+use harness::{World, within};
+use job::State;
+use nodes::{Fsync, Redis};
+use tokio::sync::Semaphore;
+use worker::Context;
+
+/// A Redis of its own, whose log can be cut.
+pub(crate) struct Power {
+    redis: Redis,
+    log: PathBuf,
+}
+
+impl Power {
+    /// Puts the world on a Redis of its own.
+    pub(crate) fn of(world: &mut World) -> anyhow::Result<Self> {
+        let directory = world.directory.join("redis");
+        let port = nodes::ports::free(1)?[0];
+        let redis = Redis::start(&directory, port, Fsync::Everysec)?;
+        world.settings.redis.url = redis.url();
+        let log = directory.join("appendonlydir/appendonly.aof.1.incr.aof");
+        Ok(Self { redis, log })
+    }
+
+    /// How much is written now.
+    pub(crate) fn written(&self) -> anyhow::Result<u64> {
+        Ok(std::fs::metadata(&self.log)?.len())
+    }
+
+    /// Loses everything that was written after that.
+    pub(crate) fn is_lost_since(&mut self, written: u64) -> anyhow::Result<()> {
+        self.redis.kill();
+        std::fs::File::options().write(true).open(&self.log)?.set_len(written)?;
+        Ok(self.redis.start_again()?)
+    }
+}
+
+/// A worker with one slot, whose handler waits to be let through.
+async fn held(world: &World) -> anyhow::Result<(worker::Running, Arc<Semaphore>, Arc<Semaphore>)> {
+    let (started, through) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let handler = {
+        let (started, through) = (Arc::clone(&started), Arc::clone(&through));
+        move |_job: Context| {
+            let (started, through) = (Arc::clone(&started), Arc::clone(&through));
+            async move {
+                started.add_permits(1);
+                through.acquire().await.map(tokio::sync::SemaphorePermit::forget).ok();
+                Ok::<_, worker::Failure>(())
+            }
+        }
+    };
+    let mut settings = world.worker_settings();
+    settings.worker.slots = 1;
+    let worker = worker::Worker::new(settings).handle("order.place", handler)?;
+    Ok((harness::start(worker).await?, started, through))
+}
+
+fn order(id: &str) -> Submission {
+    Submission::new("order.place", "{}").job_id(id)
+}
+
+/// Waits until one more handler has begun.
+pub(crate) async fn begun(started: &Semaphore) -> anyhow::Result<()> {
+    within("a handler begins", started.acquire()).await??.forget();
+    Ok(())
+}
+
+/// Waits until the store has a job as done.
+async fn recorded_as_done(world: &World, id: &str) -> anyhow::Result<()> {
+    let looking = async {
+        while world.record("shop", id).await?.is_none_or(|r| r.state() != Some(State::Succeeded)) {
+            tokio::task::yield_now().await;
+        }
+        anyhow::Ok(())
+    };
+    within("it is done", looking).await?
+}
+
+/// Recovers until nothing is open, whatever is away meanwhile.
+async fn recovered(client: &Client) -> anyhow::Result<()> {
+    let recovering = async {
+        while !client.journal().entries(Standing::OPEN)?.is_empty() {
+            if client.recover().await.is_ok() {
+                client.journal().flush().await;
+            }
+        }
+        anyhow::Ok(())
+    };
+    within("nothing is open", recovering).await?
+}
+
+/// H5 d and H6: their messages are acknowledged, and the store has them as running and as queued.
+/// Nobody else has anything of them than the client, in its journal.
+#[tokio::test]
+async fn promise_09_jobs_whose_end_was_lost_are_done_again_when_their_client_recovers()
+-> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    let mut power = Power::of(&mut world)?;
+    let server = world.server().await?;
+    let (worker, started, through) = held(&world).await?;
+    let shop = world.client("shop")?;
+    for id in ["running", "queued"] {
+        shop.submit(order(id)).await?.accepted().await?;
+    }
+    // It is away while they end, so its journal has them open.
+    shop.close().await;
+    begun(&started).await?;
+    let written = power.written()?;
+    through.add_permits(2);
+    begun(&started).await?;
+    for id in ["running", "queued"] {
+        recorded_as_done(&world, id).await?;
+    }
+    power.is_lost_since(written)?;
+    through.add_permits(2);
+    let shop = world.client("shop")?;
+    recovered(&shop).await?;
+    for (id, attempt) in [("running", 2), ("queued", 1)] {
+        let status = shop.status(id).await?;
+        let seen = (status.state.as_deref(), status.attempt, status.epoch);
+        assert_eq!(seen, (Some("succeeded"), Some(attempt), Some(2)), "{id}: {status:?}");
+    }
+    worker.stop().await?;
+    Ok(server.stop().await?)
+}
+
+/// Its seal holds, and its epoch is older than that of the store (H31).
+#[tokio::test]
+async fn promise_09_a_job_of_which_only_its_work_message_is_left_is_recorded_again_and_done()
+-> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    let mut power = Power::of(&mut world)?;
+    let server = world.server().await?;
+    let (worker, started, through) = held(&world).await?;
+    let shop = world.client("shop")?;
+    shop.submit(order("first")).await?.accepted().await?;
+    begun(&started).await?;
+    let written = power.written()?;
+    let receipt = shop.submit(order("second")).await?.accepted().await?;
+    power.is_lost_since(written)?;
+    through.add_permits(2);
+    begun(&started).await?;
+    recorded_as_done(&world, "second").await?;
+    let record = world.record("shop", "second").await?.unwrap_or_default();
+    assert_eq!((record.ticket, record.epoch.as_deref()), (receipt.ticket, Some("2")));
+    worker.stop().await?;
+    Ok(server.stop().await?)
+}
+
+/// A job that is not done, and of which nothing was heard since, may have gone on: the answer says
+/// so. Once something is heard of it, it does not.
+#[tokio::test]
+async fn promise_09_what_may_be_lost_is_said_with_a_job_until_something_is_heard_of_it()
+-> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    let mut power = Power::of(&mut world)?;
+    let server = world.server().await?;
+    let shop = world.client("shop")?;
+    shop.submit(order("A-1")).await?.accepted().await?;
+    assert_eq!(shop.status("A-1").await?.lost_between, None);
+    power.is_lost_since(power.written()?)?;
+    let answered = async {
+        loop {
+            match shop.status("A-1").await {
+                Ok(status) if status.answer == AnswerWord::Found => return status,
+                _ => {}
+            }
+        }
+    };
+    let status = within("an answer", answered).await?;
+    assert!(status.lost_between.is_some(), "{status:?}");
+    // Nobody serves its type: it is parked, and cancelled there.
+    shop.cancel("A-1").await?;
+    let status = shop.status("A-1").await?;
+    assert_eq!((status.state.as_deref(), status.lost_between), (Some("cancelled"), None));
+    Ok(server.stop().await?)
+}
+
+/// Two losses in a row: the second one takes back that the first was noticed. What was written in
+/// the lost epoch must not be told from what is written in the next one by nothing.
+#[tokio::test]
+async fn an_epoch_that_was_lost_itself_is_not_given_a_second_time() -> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    let mut power = Power::of(&mut world)?;
+    let knowing = world.store().await?;
+    assert_eq!(knowing.epoch(), 1);
+    let written = power.written()?;
+    power.is_lost_since(written)?;
+    reconnected(&knowing).await?;
+    assert_eq!(knowing.epoch(), 2);
+    power.is_lost_since(written)?;
+    // Whoever comes first has never heard of the second epoch, and gives it again.
+    assert_eq!(world.store().await?.epoch(), 2);
+    reconnected(&knowing).await?;
+    assert_eq!(knowing.epoch(), 3);
+    Ok(())
+}
+
+/// Asks until an answer comes.
+async fn reconnected(store: &store::Store) -> anyhow::Result<()> {
+    let asking = async { while store.due(0, 1).await.is_err() {} };
+    within("Redis answers", asking).await
+}

@@ -1,0 +1,179 @@
+//! What is in the stores when everything has come to rest.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use client::journal::{Query, Reader};
+use redis::aio::MultiplexedConnection;
+use serde::Serialize;
+
+use super::{Findings, Invariant};
+use crate::fleet::{Size, client_name, journal};
+use crate::world::PREFIX;
+
+/// Keys looked for in one go, and records read in one.
+const CHUNK: usize = 1000;
+
+/// A job's hash.
+#[derive(Debug, Default)]
+pub struct Record(HashMap<String, String>);
+
+impl Record {
+    /// A field; empty where there is none.
+    pub fn text(&self, field: &str) -> &str {
+        self.0.get(field).map(String::as_str).unwrap_or_default()
+    }
+
+    /// What the key stands for.
+    pub fn kind(&self) -> &str {
+        self.text("record")
+    }
+
+    /// Whether the job is done.
+    pub fn is_final(&self) -> bool {
+        self.text("state").parse().is_ok_and(job::State::is_terminal)
+    }
+
+    /// Where the job is: later is greater.
+    pub fn order(&self) -> Option<(u64, u64)> {
+        Some((self.text("epoch").parse().ok()?, self.text("revision").parse().ok()?))
+    }
+
+    /// Whether the state that it is in is one that is pushed.
+    pub fn wants_its_end(&self) -> bool {
+        self.text("notify").split(',').any(|word| word == self.text("state"))
+    }
+
+    /// The body, where it is kept.
+    pub fn task(&self) -> String {
+        self.text("payload").trim().to_owned()
+    }
+}
+
+/// What should be gone.
+#[derive(Debug, Default, Serialize)]
+pub struct Left {
+    /// Messages, by queue.
+    pub queues: BTreeMap<String, u32>,
+    /// Entries of the outbox.
+    pub outbox: u64,
+    /// Jobs that are not done, by state.
+    pub unfinished: BTreeMap<String, usize>,
+    /// The most memory that a process of a role had, in KiB.
+    pub memory_kib: BTreeMap<String, u64>,
+}
+
+/// Everything that is there in the end.
+#[derive(Debug, Default)]
+pub struct FinalState {
+    /// By `<client>:<id>`.
+    pub records: HashMap<String, Record>,
+    /// By client: identifiers and how the journal has them.
+    pub journals: BTreeMap<String, Vec<(String, String)>>,
+    /// What should be gone.
+    pub left: Left,
+    /// How often the store was rolled back, and one.
+    pub epoch: u64,
+}
+
+/// The bound of a process's memory: a debug build under a flood of faults.
+const MEMORY_KIB_MAX: u64 = 512 * 1024;
+
+impl FinalState {
+    /// Reads records and journals.
+    ///
+    /// # Errors
+    /// Redis or a journal cannot be read.
+    pub async fn read(
+        root: &mut MultiplexedConnection,
+        directory: &Path,
+        size: Size,
+    ) -> anyhow::Result<Self> {
+        let mut state = Self { records: records(root).await?, ..Self::default() };
+        for record in state.records.values().filter(|r| r.kind() == "job" && !r.is_final()) {
+            *state.left.unfinished.entry(record.text("state").to_owned()).or_default() += 1;
+        }
+        let key = format!("{PREFIX}:deployment");
+        state.epoch = redis::cmd("HGET").arg(key).arg("epoch").query_async(root).await?;
+        state.left.outbox =
+            redis::cmd("XLEN").arg(format!("{PREFIX}:{{0}}:outbox")).query_async(root).await?;
+        for number in 0..size.clients {
+            let client = client_name(number);
+            let entries = standings(&journal(directory, &client), &client)?;
+            state.journals.insert(client, entries);
+        }
+        Ok(state)
+    }
+
+    /// Whether its client has seen its end, which the store has lost since: nobody asks for more.
+    fn is_over(&self, name: &str, record: &Record) -> bool {
+        let Some((client, id)) = name.split_once(':') else { return false };
+        let is_older = record.order().is_some_and(|(epoch, _)| epoch < self.epoch);
+        let entries = self.journals.get(client).into_iter().flatten();
+        is_older && entries.clone().any(|(of, standing)| of == id && standing == "done")
+    }
+
+    pub(super) fn check(&self, findings: &mut Findings) {
+        for (queue, count) in self.left.queues.iter().filter(|(_, count)| **count > 0) {
+            findings.add(Invariant::I13, queue, format!("{count} messages"));
+        }
+        if self.left.outbox > 0 {
+            findings.add(Invariant::I13, "outbox", format!("{} entries", self.left.outbox));
+        }
+        for (name, record) in &self.records {
+            if record.kind() == "job" && !record.is_final() && !self.is_over(name, record) {
+                let seen = format!("{:?}", record.0);
+                findings.add(Invariant::I13, name, seen);
+            }
+        }
+        for (role, memory) in &self.left.memory_kib {
+            if *memory > MEMORY_KIB_MAX {
+                findings.add(Invariant::I14, role, format!("{memory} KiB"));
+            }
+        }
+    }
+}
+
+async fn records(root: &mut MultiplexedConnection) -> anyhow::Result<HashMap<String, Record>> {
+    let prefix = format!("{PREFIX}:{{0}}:job:");
+    let (mut cursor, mut records) = (0u64, HashMap::new());
+    loop {
+        let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
+            .arg(cursor)
+            .arg("MATCH")
+            .arg(format!("{}*", prefix.replace('{', "\\{").replace('}', "\\}")))
+            .arg("COUNT")
+            .arg(CHUNK)
+            .query_async(root)
+            .await?;
+        let mut pipeline = redis::pipe();
+        for key in &keys {
+            pipeline.cmd("HGETALL").arg(key);
+        }
+        // A page of a scan may be empty.
+        let hashes: Vec<HashMap<String, Vec<u8>>> =
+            if keys.is_empty() { Vec::new() } else { pipeline.query_async(root).await? };
+        for (key, hash) in keys.iter().zip(hashes) {
+            let text = |(field, value): (String, Vec<u8>)| {
+                (field, String::from_utf8_lossy(&value).into_owned())
+            };
+            let name = key.strip_prefix(&prefix).unwrap_or(key).to_owned();
+            records.insert(name, Record(hash.into_iter().map(text).collect()));
+        }
+        cursor = next;
+        if cursor == 0 {
+            return Ok(records);
+        }
+    }
+}
+
+fn standings(path: &Path, client: &str) -> anyhow::Result<Vec<(String, String)>> {
+    let Some(reader) = Reader::open(path, client)? else { return Ok(Vec::new()) };
+    let (mut entries, mut query) = (Vec::new(), Query::page(CHUNK));
+    loop {
+        let page = reader.page(&query)?;
+        let Some(last) = page.last() else { return Ok(entries) };
+        query.after = Some(last.cursor());
+        entries.extend(page.iter().map(|e| (e.job_id.clone(), e.standing.as_str().to_owned())));
+    }
+}

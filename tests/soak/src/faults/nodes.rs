@@ -1,0 +1,192 @@
+//! Faults of RabbitMQ and Redis.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use super::{Effect, Injector, Kind};
+use crate::proxy::{Direction, What};
+use crate::world::{Link, PREFIX};
+
+/// For so long an alarm stands, or the store is full.
+const LASTS: Duration = Duration::from_secs(10);
+const BROKER_STOPS: Duration = Duration::from_secs(8);
+const STORE_STOPS: Duration = Duration::from_secs(5);
+/// What is written in the last so many milliseconds before a loss of power is lost.
+const TAIL_MS: std::ops::Range<u64> = 300..1500;
+/// A roll-back is noticed by whoever connects first.
+const NOTICED_WITHIN: Duration = Duration::from_secs(20);
+
+impl Injector {
+    pub(super) async fn node(&self, kind: Kind) -> anyhow::Result<Effect> {
+        match kind {
+            Kind::MemoryAlarm => {
+                let alarm = "set_vm_memory_high_watermark";
+                self.alarm([alarm, "0.00001"], [alarm, "0.4"]).await
+            }
+            Kind::DiskAlarm => {
+                let alarm = "set_disk_free_limit";
+                self.alarm([alarm, "100000GB"], [alarm, "50MB"]).await
+            }
+            Kind::ConnectionsClosed => {
+                self.broker(["close_all_connections", "by the campaign"]).await?;
+                Ok(Effect::default())
+            }
+            Kind::BrokerPaused => {
+                let pid = self.world.lock().await.rabbitmq.pid();
+                if let Some(pid) = pid {
+                    nodes::signal(pid, "-STOP");
+                    tokio::time::sleep(BROKER_STOPS).await;
+                    nodes::signal(pid, "-CONT");
+                }
+                Ok(Effect::on(pid))
+            }
+            Kind::BrokerKilled | Kind::BrokerRestarted => {
+                self.with_world(move |world| {
+                    match kind {
+                        Kind::BrokerKilled => world.rabbitmq.kill(),
+                        _ => world.rabbitmq.stop_and_wait(),
+                    }
+                    world.rabbitmq.start_again()
+                })
+                .await?;
+                Ok(Effect::default())
+            }
+            Kind::RolledBack => self.roll_back().await,
+            _ => self.store(kind).await.map(|()| Effect::default()),
+        }
+    }
+
+    /// Takes the world away from everybody else while it works.
+    async fn with_world<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut crate::world::World) -> Result<T, nodes::Error> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let world = Arc::clone(&self.world);
+        Ok(tokio::task::spawn_blocking(move || work(&mut world.blocking_lock())).await??)
+    }
+
+    async fn broker(&self, words: [&'static str; 2]) -> anyhow::Result<()> {
+        self.with_world(move |world| world.rabbitmq.control(&words)).await.map(drop)
+    }
+
+    /// Clients are told at their next publish, which comes many times in that time.
+    async fn alarm(
+        &self,
+        raise: [&'static str; 2],
+        clear: [&'static str; 2],
+    ) -> anyhow::Result<Effect> {
+        let told = || {
+            let of = self.links.iter().find(|(link, _)| *link == Link::ClientAmqp);
+            of.map_or(0, |(_, proxy)| proxy.passed(Direction::Down, Some(What::Blocked)))
+        };
+        let before = told();
+        self.broker(raise).await?;
+        tokio::time::sleep(LASTS).await;
+        self.broker(clear).await?;
+        Ok(Effect { noticed: Some(told() > before), ..Effect::default() })
+    }
+
+    async fn store(&self, kind: Kind) -> anyhow::Result<()> {
+        if kind == Kind::StoreKilled {
+            return self
+                .with_world(|world| {
+                    world.redis.kill();
+                    world.redis.start_again()
+                })
+                .await;
+        }
+        let world = self.world.lock().await;
+        if kind == Kind::StorePaused {
+            let pid = world.redis.pid();
+            nodes::signal(pid, "-STOP");
+            tokio::time::sleep(STORE_STOPS).await;
+            nodes::signal(pid, "-CONT");
+            return Ok(());
+        }
+        let mut root = world.root().await?;
+        let mut say = async |words: &[&str]| {
+            let mut command = redis::cmd(words[0]);
+            command.arg(&words[1..]);
+            command.exec_async(&mut root).await
+        };
+        match kind {
+            Kind::ScriptsFlushed => say(&["SCRIPT", "FLUSH"]).await?,
+            Kind::StoreFull => {
+                say(&["CONFIG", "SET", "maxmemory", "1mb"]).await?;
+                tokio::time::sleep(LASTS).await;
+                say(&["CONFIG", "SET", "maxmemory", "0"]).await?;
+            }
+            _ => {
+                // Nobody listens on port 1, so nothing is taken over from there.
+                say(&["REPLICAOF", "127.0.0.1", "1"]).await?;
+                tokio::time::sleep(STORE_STOPS).await;
+                say(&["REPLICAOF", "NO", "ONE"]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A loss of power: what was written last is not on disk. Where exactly it ends is chance, so
+    /// it may end within a command.
+    async fn roll_back(&self) -> anyhow::Result<Effect> {
+        let log = newest_log(&self.world.lock().await.directory.join("redis"))?;
+        let kept = std::fs::metadata(&log)?.len();
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(TAIL_MS))).await;
+        let (epoch, _) = self.deployment().await?;
+        self.with_world(move |world| {
+            world.redis.kill();
+            let cut = || -> std::io::Result<()> {
+                let file = std::fs::File::options().write(true).open(&log)?;
+                let length = file.metadata()?.len();
+                file.set_len(fastrand::u64(kept.min(length)..=length))
+            };
+            cut().map_err(nodes::Error::system("the log of Redis"))?;
+            world.redis.start_again()
+        })
+        .await?;
+        let mut lost = None;
+        let noticed = tokio::time::timeout(NOTICED_WITHIN, async {
+            loop {
+                let (now, stretch) = self.deployment().await?;
+                if now > epoch {
+                    lost = stretch;
+                    return anyhow::Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let noticed = noticed.await.is_ok_and(|ended| ended.is_ok());
+        Ok(Effect { noticed: Some(noticed), lost, ..Effect::default() })
+    }
+
+    /// The epoch, and what the store says it has lost.
+    async fn deployment(&self) -> anyhow::Result<(u64, Option<(u64, u64)>)> {
+        let mut root = self.world.lock().await.root().await?;
+        let key = format!("{PREFIX}:deployment");
+        let (epoch, from, to): (Option<u64>, Option<u64>, Option<u64>) = redis::cmd("HMGET")
+            .arg(key)
+            .arg(&["epoch", "lost_from", "lost_to"])
+            .query_async(&mut root)
+            .await?;
+        let micros = |ms: u64| ms.saturating_mul(1000);
+        Ok((epoch.unwrap_or_default(), from.map(micros).zip(to.map(micros))))
+    }
+}
+
+/// The part of the append-only file that is written now.
+fn newest_log(directory: &Path) -> anyhow::Result<PathBuf> {
+    let folder = directory.join("appendonlydir");
+    let mut logs = Vec::new();
+    for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(".incr.aof") {
+            logs.push(path);
+        }
+    }
+    logs.sort();
+    ensure!(!logs.is_empty(), "no log in {}", folder.display());
+    Ok(logs.remove(logs.len() - 1))
+}

@@ -1,0 +1,97 @@
+//! Where the processes of one place are to crash.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use faults::Point;
+
+/// A crash that is to come.
+#[derive(Debug, Clone, Copy)]
+pub struct Armed {
+    /// Where.
+    pub point: Point,
+    /// The how many-th time that it is passed.
+    pub nth: u32,
+}
+
+/// What became of them.
+#[derive(Debug, Clone, Default)]
+pub struct Crashed {
+    /// How often, by the name of the point.
+    pub at: BTreeMap<&'static str, u32>,
+    /// Points that no process came to.
+    pub missed: Vec<&'static str>,
+    /// How many are still to come.
+    pub to_come: usize,
+}
+
+/// The crashes of one place.
+#[derive(Debug, Default)]
+pub(super) struct Crashes {
+    to_come: VecDeque<(Armed, u32)>,
+    since: Option<Instant>,
+    crashed: Vec<Point>,
+    missed: Vec<Point>,
+}
+
+/// A process that does not come to its point within so long makes room for the next one.
+const COMES_WITHIN: Duration = Duration::from_secs(12);
+/// So often a point is tried.
+const TRIES: u32 = 3;
+/// A worker that is to crash while it gives its runs back is asked to end after so long.
+const ENDS_AFTER: Duration = Duration::from_millis(1500);
+/// What `abort` ends a process with.
+const ABORTED: i32 = 6;
+
+impl Crashes {
+    pub(super) fn arm(&mut self, points: impl Iterator<Item = Armed>) {
+        self.to_come.extend(points.map(|point| (point, 0)));
+    }
+
+    /// What a process is started with.
+    pub(super) fn environment(&self) -> Option<(&'static str, String)> {
+        let (Armed { point, nth }, _) = self.to_come.front()?;
+        Some(("FAULTS_CRASH_AT", format!("{}:{nth}", point.as_str())))
+    }
+
+    /// A process has ended, and another one is started.
+    pub(super) fn ended(&mut self, status: ExitStatus) {
+        let is_crash = status.signal() == Some(ABORTED) && self.since.is_some();
+        if is_crash && let Some((armed, _)) = self.to_come.pop_front() {
+            self.crashed.push(armed.point);
+        }
+        self.since = self.to_come.front().map(|_| Instant::now());
+    }
+
+    /// A process runs.
+    pub(super) fn look(&mut self, pid: u32) {
+        let (Some(since), Some((armed, tries))) = (self.since, self.to_come.front().copied())
+        else {
+            return;
+        };
+        let age = since.elapsed();
+        if age > COMES_WITHIN {
+            self.to_come.pop_front();
+            if tries + 1 < TRIES {
+                // It may have been the other one's turn to work.
+                self.to_come.push_back((Armed { nth: 1, ..armed }, tries + 1));
+            } else {
+                self.missed.push(armed.point);
+            }
+            self.since = None;
+            nodes::kill(pid);
+        } else if armed.point == Point::WorkGivenBack && age > ENDS_AFTER {
+            nodes::terminate(pid);
+        }
+    }
+
+    pub(super) fn report(&self, crashed: &mut Crashed) {
+        for point in &self.crashed {
+            *crashed.at.entry(point.as_str()).or_default() += 1;
+        }
+        crashed.missed.extend(self.missed.iter().map(|point| point.as_str()));
+        crashed.to_come += self.to_come.len();
+    }
+}

@@ -1,0 +1,83 @@
+//! How much of each thing a campaign must have met with: one that has tested nothing fails.
+
+use serde::Serialize;
+
+use crate::checker::Counters;
+use crate::faults::{Fault, Kind};
+
+/// One of them.
+#[derive(Debug, Clone, Serialize)]
+pub struct Floor {
+    /// What was counted.
+    pub of: &'static str,
+    /// So much at least. A shorter campaign has its share.
+    pub at_least: f64,
+    /// So much there was.
+    pub seen: f64,
+}
+
+impl Floor {
+    /// Whether there was as much.
+    pub fn is_met(&self) -> bool {
+        self.seen >= self.at_least
+    }
+}
+
+/// What was counted, how much of it there must be, and where it stands.
+type Counted = (&'static str, f64, fn(&Counters) -> usize);
+
+/// The floors of a full campaign that count, and so grow with its length.
+const COUNTED: [Counted; 4] = [
+    ("writes of superseded attempts that were refused", 30.0, |c| c.refused_writes),
+    ("submissions that were recognised as duplicates", 500.0, |c| c.duplicates),
+    ("messages that were delivered again", 500.0, |c| c.redeliveries as usize),
+    ("submissions whose confirm was lost, published again", 100.0, |c| c.lost_confirms),
+];
+
+/// Holds what was counted against the floors.
+pub fn floors(share: f64, faults: &[Fault], counters: &Counters) -> Vec<Floor> {
+    let counted = COUNTED.map(|(of, full, seen)| {
+        let at_least = (full * share).floor().max(1.0);
+        Floor { of, at_least, seen: seen(counters) as f64 }
+    });
+    let of = |kinds: &[Kind]| -> Vec<&Fault> {
+        faults.iter().filter(|fault| kinds.contains(&fault.kind)).collect()
+    };
+    let all_noticed = |what, kinds: &[Kind]| {
+        let made = of(kinds);
+        let seen = made.iter().filter(|fault| fault.effect.noticed == Some(true)).count() as f64;
+        Floor { of: what, at_least: made.len() as f64, seen }
+    };
+    let kills = of(&[Kind::WorkerKilled]).len().max(1) as f64;
+    let mut floors = counted.to_vec();
+    floors.push(Floor {
+        of: "percent of the workers' deaths that came while a handler ran",
+        at_least: 50.0,
+        seen: (counters.kills_while_running as f64 / kills * 100.0).round(),
+    });
+    floors.push(all_noticed(
+        "alarms that a client was told of",
+        &[Kind::MemoryAlarm, Kind::DiskAlarm],
+    ));
+    floors.push(all_noticed("roll-backs that were noticed", &[Kind::RolledBack]));
+    floors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_campaign_that_has_tested_nothing_meets_no_floor_that_counts() {
+        let floors = floors(1.0, &[], &Counters::default());
+        assert!(floors[..COUNTED.len()].iter().all(|floor| !floor.is_met()));
+        assert_eq!(floors[0].at_least, 30.0);
+    }
+
+    #[test]
+    fn a_short_campaign_has_its_share_of_the_floors_and_never_none() {
+        let floors = floors(0.01, &[], &Counters::default());
+        let counted: Vec<f64> = floors.iter().take(COUNTED.len()).map(|f| f.at_least).collect();
+        assert_eq!(counted, [1.0, 5.0, 5.0, 1.0]);
+    }
+}

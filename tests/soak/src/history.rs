@@ -1,0 +1,135 @@
+//! What each process saw, one line of JSON an entry, written at once: a process that is killed
+//! leaves everything that it has seen.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A point in time: microseconds since 1970 by this machine's clock, which all processes share.
+pub type Micros = u64;
+
+/// Now.
+pub fn now() -> Micros {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// One thing that was seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When.
+    pub at: Micros,
+    /// Who: the process's id.
+    pub pid: u32,
+    /// What.
+    #[serde(flatten)]
+    pub seen: Seen,
+}
+
+/// What was seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "seen", rename_all = "snake_case")]
+pub enum Seen {
+    /// `submit` has returned: identifier and job are on disk.
+    Journaled {
+        /// The job.
+        id: String,
+    },
+    /// A producer without a journal: the broker has confirmed it.
+    Confirmed {
+        /// The job.
+        id: String,
+    },
+    /// The same submission is published once more.
+    Repeated {
+        /// The job.
+        id: String,
+        /// Because its confirm was lost, not on purpose.
+        is_lost: bool,
+    },
+    /// An answer, of whatever kind, to whatever was asked or sent.
+    Told {
+        /// `receipt`, `refusal`, `status`, `event`.
+        kind: String,
+        /// When the question was sent, for an answer to one.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        asked: Option<Micros>,
+        /// The AMQP `message_id`, of an event.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        message_id: Option<String>,
+        /// Its body.
+        answer: serde_json::Value,
+    },
+    /// A question had no answer in time.
+    Unanswered {
+        /// When it was sent.
+        asked: Micros,
+    },
+    /// A handler has begun.
+    Began {
+        /// The job: `<client>:<id>`.
+        job: String,
+        /// Which attempt.
+        attempt: u32,
+        /// Its fence.
+        fence: String,
+    },
+    /// A handler has returned.
+    Ended {
+        /// The job.
+        job: String,
+        /// Its fence.
+        fence: String,
+    },
+    /// A handler was told that another attempt has taken over, or was cut off.
+    CutOff {
+        /// The job.
+        job: String,
+        /// Its fence.
+        fence: String,
+    },
+}
+
+/// A file of entries.
+#[derive(Debug, Clone)]
+pub struct Log(Arc<File>);
+
+impl Log {
+    /// Opens it for appending.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self(Arc::new(OpenOptions::new().create(true).append(true).open(path)?)))
+    }
+
+    /// Writes one entry. A full disk would make the run worthless, so it ends.
+    pub fn write(&self, seen: Seen) {
+        let entry = Entry { at: now(), pid: std::process::id(), seen };
+        let mut line = serde_json::to_vec(&entry).unwrap_or_default();
+        line.push(b'\n');
+        if let Err(error) = (&*self.0).write_all(&line) {
+            tracing::error!(%error, "the history");
+            std::process::exit(70);
+        }
+    }
+}
+
+/// Reads a file of entries; the last line of a killed process may be cut short.
+///
+/// # Errors
+/// The file cannot be read, or a line in its middle is none.
+pub fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
+    let text = std::fs::read_to_string(path)?;
+    let mut entries = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        match serde_json::from_str(line) {
+            Ok(entry) => entries.push(entry),
+            Err(error) => anyhow::bail!("{}:{}: {error}", path.display(), number + 1),
+        }
+    }
+    Ok(entries)
+}

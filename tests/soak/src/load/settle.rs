@@ -1,0 +1,48 @@
+//! After the faults: a client that submits nothing more asks about everything that is open, until
+//! nothing is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::Standing;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Load, events, events_queue, share, spare_queue, submissions};
+
+/// The pause between two looks at what is open.
+const PAUSE: Duration = Duration::from_millis(1000);
+
+/// Recovers until nothing of the journal is open, and listens until it is told to stop. What is
+/// open still, when the time is up.
+///
+/// # Errors
+/// The journal or the history cannot be opened.
+pub async fn settle(
+    load: &Load,
+    settings: client::Settings,
+    within: Duration,
+    stop: CancellationToken,
+) -> anyhow::Result<usize> {
+    let over = CancellationToken::new();
+    let shared = share(load, settings, over.clone())?;
+    let listening = [events_queue, spare_queue]
+        .map(|queue| tokio::spawn(events::listen(Arc::clone(&shared), queue)));
+    let until = tokio::time::Instant::now() + within;
+    let mut open = usize::MAX;
+    while open > 0 && tokio::time::Instant::now() < until {
+        submissions::recover(Arc::clone(&shared)).await;
+        shared.client.journal().flush().await;
+        open = shared.client.journal().entries(Standing::OPEN)?.len();
+        if open > 0 {
+            shared.pause(PAUSE).await;
+        }
+    }
+    stop.cancelled().await;
+    over.cancel();
+    for task in listening {
+        task.await?;
+    }
+    shared.client.close().await;
+    Ok(open)
+}
