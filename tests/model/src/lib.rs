@@ -13,8 +13,8 @@
 //! States, events and transitions (`job::state`), the rule of who runs alone (`store::claim`) and
 //! the journal's standings (`client`) are production's. What Lua decides ([`claim`], and `accept`
 //! in [`store`]) is a function here, and a test compares it with the script on a real Redis over
-//! every combination of what it looks at. The order of steps in [`mod@line`], [`work`] and [`model`]
-//! is written after `services/` by hand.
+//! every combination of what it looks at. The order of steps in [`mod@line`], [`work`] and
+//! [`model`] is written after `services/` by hand.
 //!
 //! # What it leaves out
 //! Parked and scheduled jobs, hand-over and reports, deadlines, subscriptions and waits, retention,
