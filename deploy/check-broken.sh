@@ -21,6 +21,8 @@ checks/job.sh | a misspelt variable | s/^here=/hree=/
 package.sh | a misspelt variable | s/^version=/verison=/
 dev/fetch.sh | an unquoted variable | s/cd "$1"/cd $1/
 dev/install.sh | an `if` without an end | 0,/^fi$/s/^fi$//
+dev/lanes.sh | a misspelt variable | s/^table=/tabel=/
+dev/trixie.sh | a misspelt variable | s/^mirror=/miror=/
 checks/tools.sh | a shell that has it, but not every one | s/^set -eu/set -euo pipefail/
 checks/redis.sh | a misspelt variable | s/^dir=/dri=/
 checks/rabbitmq.sh | a misspelt variable | s/^here=/hree=/

@@ -47,6 +47,7 @@ if [ -n "$missing" ]; then
 fi
 
 # Where apt takes Debian itself from, security updates and the like aside, and through what.
+# shellcheck disable=SC2016 # apt fills these in
 mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' \
     'Created-By: Packages' 'Origin: Debian' 2>/dev/null |
     awk '$2 !~ /-/ { print $1; exit }')
