@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Context;
 use crate::books::Books;
-use crate::execution::{execute, retry_policy};
+use crate::execution::{OF_THE_RUN, execute, retry_policy};
 use crate::registry::Entry;
 use crate::runs::{Receipt, Run};
 use crate::shared::Shared;
@@ -210,7 +210,7 @@ async fn act(
 fn ended(candidate: &Candidate, fence: String, event: Event) -> Change {
     Change {
         right: Right::Fence(fence),
-        delete: &["owner", "lease_until", "detached", "alone", "lost", "cancel_requested"],
+        delete: OF_THE_RUN,
         ..Change::new(name(&candidate.message), candidate.message.job_type.clone(), event)
     }
 }

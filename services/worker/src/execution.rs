@@ -42,7 +42,7 @@ pub(crate) enum End {
 }
 
 /// Fields that mean something only while a job runs.
-const OF_THE_RUN: &[&str] =
+pub(crate) const OF_THE_RUN: &[&str] =
     &["owner", "lease_until", "detached", "alone", "lost", "cancel_requested", "report_hash"];
 /// The same, and the payload of a detached run.
 const OF_THE_RUN_AND_PAYLOAD: &[&str] = &[

@@ -31,7 +31,8 @@ pub async fn settle(
     let until = tokio::time::Instant::now() + within;
     let mut open = usize::MAX;
     while open > 0 && tokio::time::Instant::now() < until {
-        submissions::recover(Arc::clone(&shared)).await;
+        // It asks until it is answered; what is open when the time is up is counted.
+        tokio::time::timeout_at(until, submissions::recover(Arc::clone(&shared))).await.ok();
         shared.client.journal().flush().await;
         open = shared.client.journal().entries(Standing::OPEN)?.len();
         if open > 0 {
