@@ -29,13 +29,13 @@ lanes: ## every test and a short campaign on RabbitMQ 4 with Redis 8 and with Va
 
 soak: ## the crash campaign: 15 minutes of faults; SOAK_SECONDS, SOAK_JOBS, SOAK_SEED
 	@deploy/dev/install.sh strace
-	cargo build --locked -p counterfoil -p counterfoil-soak
-	@target/debug/counterfoil-soak run
+	cargo build --locked --profile campaign -p counterfoil -p counterfoil-soak
+	@target/campaign/counterfoil-soak run
 
 soak-selftest: ## whether the campaign notices every mistake that is made on purpose
 	@deploy/dev/install.sh strace
-	cargo build --locked -p counterfoil -p counterfoil-soak
-	@target/debug/counterfoil-soak selftest
+	cargo build --locked --profile campaign -p counterfoil -p counterfoil-soak
+	@target/campaign/counterfoil-soak selftest
 
 bench: ## jobs a second, the whole way (release build)
 	@deploy/dev/install.sh

@@ -11,6 +11,7 @@ deploy/dev/install.sh python node go strace
 tree=$(deploy/dev/trixie.sh)
 cargo test --locked --workspace --no-run
 cargo build --locked --workspace --bins
+cargo build --locked --profile campaign -p counterfoil -p counterfoil-soak
 
 lanes=target/lanes
 table=$lanes/table
@@ -26,7 +27,7 @@ for store in redis-server valkey-server; do
         END { print passed + 0 "\t" failed + 0 }' "$tests")
     campaign=$lanes/$store.campaign
     echo "a campaign of $seconds s and $jobs jobs with $store (log: $campaign.log)"
-    if SOAK_SECONDS=$seconds SOAK_JOBS=$jobs target/debug/counterfoil-soak run \
+    if SOAK_SECONDS=$seconds SOAK_JOBS=$jobs target/campaign/counterfoil-soak run \
         --directory "$campaign" >"$campaign.log" 2>&1; then
         end=passed
     else

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use client::{AnswerWord, Client, Standing, Submission};
-use harness::{World, within};
+use harness::{DEADLINE, World, eventually, within};
 use job::State;
 use nodes::{Fsync, Redis};
 use tokio::sync::Semaphore;
@@ -126,6 +126,29 @@ async fn promise_09_jobs_whose_end_was_lost_are_done_again_when_their_client_rec
         let seen = (status.state.as_deref(), status.attempt, status.epoch);
         assert_eq!(seen, (Some("succeeded"), Some(attempt), Some(2)), "{id}: {status:?}");
     }
+    worker.stop().await?;
+    Ok(server.stop().await?)
+}
+
+/// Found by the campaign: that a client asked it to stop was the last that was heard of it, so no
+/// answer said any more that its end might be lost, and nobody ran it.
+#[tokio::test]
+async fn promise_09_a_job_whose_end_was_lost_is_cancelled_when_its_client_asks_for_it()
+-> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    let mut power = Power::of(&mut world)?;
+    let server = world.server().await?;
+    let (worker, started, through) = held(&world).await?;
+    let shop = world.client("shop")?;
+    shop.submit(order("A-1")).await?.accepted().await?;
+    begun(&started).await?;
+    let written = power.written()?;
+    through.add_permits(1);
+    recorded_as_done(&world, "A-1").await?;
+    power.is_lost_since(written)?;
+    let asked = eventually("an answer", || async { Ok(shop.cancel("A-1").await.ok()) }).await?;
+    assert_eq!((asked.state.as_deref(), asked.cancel_requested), (Some("running"), Some(true)));
+    assert_eq!(shop.wait("A-1", DEADLINE, |_| {}).await?.state.as_deref(), Some("cancelled"));
     worker.stop().await?;
     Ok(server.stop().await?)
 }

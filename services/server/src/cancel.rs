@@ -2,7 +2,7 @@
 //! and its handler decides.
 
 use job::{Event, State};
-use store::change::{Change, Changed};
+use store::change::{Change, Changed, Timer};
 use store::{JobName, Record, RecordKind, Store};
 
 /// Cancels, and returns the record as it is then; `None` if there is none.
@@ -20,7 +20,10 @@ pub(crate) async fn cancel(store: &Store, name: &JobName) -> Result<Option<Recor
             return Ok(Some(record));
         }
         let change = if state == State::Running {
-            Change::new(name.clone(), job_type, Event::CancelAsked).with("cancel_requested", "1")
+            // Its worker may be gone, and its message too if the store was rolled back; nothing
+            // shows that any more once this is written. So the scheduler watches the lease.
+            let asked = Change::new(name.clone(), job_type, Event::CancelAsked);
+            Change { timer: Timer::LeaseEnd, ..asked }.with("cancel_requested", "1")
         } else {
             Change {
                 except_from: Some(State::Running),

@@ -186,14 +186,19 @@ fn step(links: &Links, name: &JobName, record: &Record, now: UnixMillis) -> Opti
             change(Change { delete: WAITING, detail, ..on(Event::Expired) })
         }
         State::Queued => Some(Step::DispatchAgain(number(&record.dispatch)?)),
-        State::Running if record.detached.is_some() && passed(&record.lease_until) => {
+        State::Running if is_watched(record) && passed(&record.lease_until) => {
             change(lost(record, on, links.served.queue(&job_type).unwrap_or_default()))
         }
         _ => None,
     }
 }
 
-/// A detached run whose lease has ended: cancelled if that was asked, failed if no attempt is left,
+/// A run for which no message comes again, or need not.
+fn is_watched(record: &Record) -> bool {
+    record.detached.is_some() || record.cancel_requested.is_some()
+}
+
+/// Such a run whose lease has ended: cancelled if that was asked, failed if no attempt is left,
 /// else dispatched again.
 fn lost(record: &Record, on: impl Fn(Event) -> Change, queue: QueueName) -> Change {
     let attempt: u32 = number(&record.attempt).unwrap_or_default();
@@ -249,7 +254,11 @@ async fn send(
     let numbers: Vec<(JobName, u64)> =
         taken.iter().map(|(name, message)| (name.clone(), message.dispatch)).collect();
     let messages = taken.into_iter().map(|(_, message)| message).collect();
-    dispatch(&links.store, publisher, links.settings.parked_ms, messages).await?;
+    if let Err(error) = dispatch(&links.store, publisher, links.settings.parked_ms, messages).await
+    {
+        again_soon(links, &numbers).await;
+        return Err(error);
+    }
     if !numbers.is_empty() {
         crash_point(Point::TimerDispatched);
     }
@@ -258,6 +267,17 @@ async fn send(
         crash_point(Point::TimerSettled);
     }
     Ok(())
+}
+
+/// Nobody knows what of these the broker has. Whoever sweeps next sends them, with numbers that make
+/// what may have arrived worthless; their timers are for a scheduler that dies.
+async fn again_soon(links: &Links, numbers: &[(JobName, u64)]) {
+    for (name, number) in numbers {
+        if let Err(error) = links.store.redispatch(name, *number, 0, &[]).await {
+            tracing::debug!(%error, "jobs that are due are left to their timers");
+            return;
+        }
+    }
 }
 
 async fn release_parked(links: &Links, publisher: &Publisher, slot: u16) -> Result<usize, Error> {

@@ -109,6 +109,7 @@ fn apply(
     let deadline = job.fields.number("deadline");
     let lease_until = job.fields.number("lease_until");
     let was_detached = job.fields.has("detached");
+    let was_asked = job.fields.has("cancel_requested");
     let revision = job.fields.count("revision") + 1;
     let dispatch = job.fields.count("dispatch") + 1;
     job.fields.set("state", to);
@@ -127,12 +128,13 @@ fn apply(
         Timer::After(ms) => Some(at.0.saturating_add_unsigned(ms.min(AFTER_MS_MAX))),
         Timer::At(then) => Some(then.0),
         Timer::NowIfDetached => was_detached.then_some(at.0),
+        Timer::LeaseEnd => None,
     };
     job.fields.set_some("due_at", due);
     job.fields.remove(change.delete);
-    // A detached run that goes on: the scheduler goes on watching its lease.
-    let goes_on = was_detached && to == from;
-    let due = due.or(lease_until.filter(|_| goes_on));
+    // A run that goes on, and is detached or asked to stop: the scheduler watches its lease.
+    let is_watched = was_detached || was_asked || change.timer == Timer::LeaseEnd;
+    let due = due.or(lease_until.filter(|_| is_watched && to == from));
     job.timer = if to.is_terminal() { None } else { first_of(due, deadline) };
     if to != from {
         job.since = at.0;

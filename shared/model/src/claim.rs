@@ -93,7 +93,7 @@ impl Model {
             job.fields.set("detached", 1);
             job.fields.put("payload", payload.clone());
         }
-        if job.fields.has("detached") {
+        if job.fields.has("detached") || job.fields.has("cancel_requested") {
             watch(job, until);
         }
         Beat::Held { cancel_requested: job.fields.has("cancel_requested") }

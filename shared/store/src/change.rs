@@ -27,6 +27,8 @@ pub enum Timer {
     At(UnixMillis),
     /// At once, if the run no longer depends on a message; else as [`Self::None`].
     NowIfDetached,
+    /// When the lease of the run ends, and so after each renewal.
+    LeaseEnd,
 }
 
 /// What an event gives way to.
@@ -215,6 +217,7 @@ impl Store {
             Timer::After(ms) => format!("+{}", ms.min(AFTER_MS_MAX)),
             Timer::At(at) => at.0.to_string(),
             Timer::NowIfDetached => "detached".to_owned(),
+            Timer::LeaseEnd => "lease".to_owned(),
         };
         let mut call = Call::new(&scripts::TRANSITION, &all)
             .arg(change.name.member())

@@ -91,7 +91,11 @@ fn of_the_server(which: u8, number: Number) -> Changing {
     };
     let waiting: &[&str] = &["payload", "due_at"];
     match which {
-        0 => Changing { set: vec![("cancel_requested", "1")], ..server(Event::CancelAsked, &[]) },
+        0 => Changing {
+            timer: Timer::LeaseEnd,
+            set: vec![("cancel_requested", "1")],
+            ..server(Event::CancelAsked, &[])
+        },
         1 => Changing { except_from: Some(State::Running), ..server(Event::Cancelled, waiting) },
         2 => taken(Changing { dispatch: Some(number), ..server(Event::Due, &[]) }),
         3 => taken(server(Event::Released, &["parked_reason"])),

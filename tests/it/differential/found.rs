@@ -77,7 +77,7 @@ pub(super) fn seldom() -> Vec<Vec<Op>> {
         Op::Change { name, change } => Op::Change { name, change: Changing { unless, ..change } },
         other => other,
     };
-    let asked = changed(Event::CancelAsked, Timing::None, &[("cancel_requested", "1")]);
+    let asked = changed(Event::CancelAsked, Timing::LeaseEnd, &[("cancel_requested", "1")]);
     let Op::Change { name, change } = asked else { return Vec::new() };
     let asked = Op::Change { name, change: Changing { delete: &[], ..change } };
     let nothing = store::change::Unless::Nothing;

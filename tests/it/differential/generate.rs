@@ -312,6 +312,7 @@ pub(super) fn timer() -> impl Strategy<Value = Timer> {
         select(vec![0, LONG_MS, u64::MAX]).prop_map(Timer::After),
         when().prop_map(Timer::At),
         Just(Timer::NowIfDetached),
+        Just(Timer::LeaseEnd),
     ]
 }
 

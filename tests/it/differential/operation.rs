@@ -75,6 +75,7 @@ pub(super) enum Timer {
     After(u64),
     At(When),
     NowIfDetached,
+    LeaseEnd,
 }
 
 #[derive(Debug, Clone)]

@@ -196,6 +196,7 @@ impl Twin {
                 Timer::After(ms) => When::After(ms),
                 Timer::At(when) => When::At(self.instant(when)),
                 Timer::NowIfDetached => When::NowIfDetached,
+                Timer::LeaseEnd => When::LeaseEnd,
             },
             detail: change.detail.to_owned(),
             set: set.collect(),

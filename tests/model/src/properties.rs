@@ -118,7 +118,7 @@ impl State {
                 let is_taken = self.timed.as_ref().is_some_and(|timed| timed.job == job);
                 record.timer || is_taken || has_message(record.dispatch) || self.is_in_the_line(job)
             }
-            JobState::Running if record.detached => record.timer,
+            JobState::Running if record.detached || record.cancel_asked => record.timer,
             JobState::Running => has_message(record.dispatch),
             JobState::Retrying => record.timer,
             _ => true,

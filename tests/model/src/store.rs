@@ -346,7 +346,7 @@ impl Job {
         self.epoch = epoch;
         self.revision += 1;
         if change.event == Event::CancelAsked {
-            self.cancel_asked = true;
+            (self.cancel_asked, self.timer) = (true, true);
             return;
         }
         (self.owner, self.leased, self.detached) = (None, false, false);

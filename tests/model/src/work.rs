@@ -196,7 +196,7 @@ impl State {
             job.timer
                 && match job.state {
                     JobState::Retrying | JobState::Queued => true,
-                    JobState::Running => job.detached && !job.leased,
+                    JobState::Running => (job.detached || job.cancel_asked) && !job.leased,
                     _ => false,
                 }
         })

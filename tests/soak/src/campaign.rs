@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use faults::Point;
 use nodes::Fsync;
 
 use crate::cuts;
@@ -32,6 +33,10 @@ pub struct Campaign {
 pub const SIZE: Size = Size { servers: 2, workers: 4, clients: 4 };
 /// A full campaign: what the numbers of faults and the floors are for.
 pub const FULL: Duration = Duration::from_secs(900);
+/// Every kind of fault comes once at least, so a short campaign would be nothing but nodes that are
+/// away: below a fifth of a full one they come back sooner.
+const HURRIES: f64 = 5.0;
+const PACE_MIN: f64 = 0.2;
 /// The share of the time, and of the jobs, that the second stage takes.
 const ROLL_BACKS_TIME: f64 = 1.0 / 6.0;
 const ROLL_BACKS_JOBS: f64 = 0.1;
@@ -60,6 +65,7 @@ impl Campaign {
             time: self.time.mul_f64(1.0 - ROLL_BACKS_TIME),
             jobs: (self.jobs as f64 * (1.0 - ROLL_BACKS_JOBS)) as u64,
             faults: self.shared_out(faults),
+            pace: (self.share() * HURRIES).clamp(PACE_MIN, 1.0),
             size: SIZE,
             crash_rounds: 0,
             seed: self.seed,
@@ -76,9 +82,15 @@ impl Campaign {
             fsync: Fsync::Everysec,
             // Whoever keeps no journal has nothing to send again what the store has lost.
             mix: Mix { has_bare: false, has_poison: true, is_dense: false },
+            environment: vec![("FAULTS_CRASH_AT".to_owned(), Self::rebuilds())],
             ..nothing_lost.clone()
         };
         [nothing_lost, rolled_back]
+    }
+
+    /// A worker's second record that it rebuilds from its message is its last.
+    fn rebuilds() -> String {
+        format!("{}:2", Point::WorkRebuilt.as_str())
     }
 
     fn shared_out<'a>(&self, full: impl Iterator<Item = &'a (Kind, u32)>) -> Vec<(Kind, u32)> {

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 
 use crate::handlers::{TYPE, Task, worker};
 use crate::history::{Log, Seen, read};
-use crate::proxy::{Cut, Direction, How, Language, Proxy};
+use crate::proxy::{Cut, Direction, How, Language, Proxy, What};
 use crate::world::Link;
 
 /// Where one cut falls.
@@ -190,6 +190,26 @@ impl Rig {
     pub async fn reset(&mut self, link: Link) -> anyhow::Result<()> {
         self.link(link)?.reset();
         self.tell().await
+    }
+
+    /// Cuts the server's link before the next message that it publishes, once a job is recorded that
+    /// fails at first: that message is the one that lets it be tried again.
+    ///
+    /// # Errors
+    /// The job is not tried again in time.
+    pub async fn cut_before_another_attempt(&mut self, within: Duration) -> anyhow::Result<()> {
+        self.stories += 1;
+        let id = format!("A-{}", self.stories);
+        let body = serde_json::to_vec(&Task::Retry(1))?;
+        let submitted = self.client.submit(Submission::new(TYPE, body).job_id(&id)).await?;
+        submitted.accepted().await?;
+        let (direction, what) = (Direction::Up, Some(What::Publish));
+        let proxy = self.link(Link::ServerAmqp)?;
+        proxy.arm(Cut { direction, what, nth: 1, passes: false, how: How::Reset });
+        proxy.fallen().await;
+        let done = self.client.wait(id.as_str(), within, |_| {}).await?;
+        ensure!(done.attempt == Some(2) && done.done == Some(true), "{done:?}");
+        Ok(())
     }
 
     async fn tell(&mut self) -> anyhow::Result<()> {

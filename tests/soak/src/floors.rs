@@ -27,11 +27,12 @@ impl Floor {
 type Counted = (&'static str, f64, fn(&Counters) -> usize);
 
 /// The floors of a full campaign that count, and so grow with its length.
-const COUNTED: [Counted; 4] = [
+const COUNTED: [Counted; 5] = [
     ("writes of superseded attempts that were refused", 30.0, |c| c.refused_writes),
     ("submissions that were recognised as duplicates", 500.0, |c| c.duplicates),
     ("messages that were delivered again", 500.0, |c| c.redeliveries as usize),
     ("submissions whose confirm was lost, published again", 100.0, |c| c.lost_confirms),
+    ("workers that crashed when they had rebuilt a record", 5.0, |c| c.crashes),
 ];
 
 /// Holds what was counted against the floors.
@@ -78,6 +79,6 @@ mod tests {
     fn a_short_campaign_has_its_share_of_the_floors_and_never_none() {
         let floors = floors(0.01, &[], &Counters::default());
         let counted: Vec<f64> = floors.iter().take(COUNTED.len()).map(|f| f.at_least).collect();
-        assert_eq!(counted, [1.0, 5.0, 5.0, 1.0]);
+        assert_eq!(counted, [1.0, 5.0, 5.0, 1.0, 1.0]);
     }
 }

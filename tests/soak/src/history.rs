@@ -1,8 +1,9 @@
 //! What each process saw, one line of JSON an entry, written at once: a process that is killed
 //! leaves everything that it has seen.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -132,4 +133,33 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
         }
     }
     Ok(entries)
+}
+
+/// How much of the end of a history is looked at: many more entries than a process has slots.
+const TAIL: u64 = 32 * 1024;
+
+/// Whether a handler runs in a process, by the end of its history.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn is_at_work(path: &Path, pid: u32) -> std::io::Result<bool> {
+    let mut file = File::open(path)?;
+    let from = file.metadata()?.len().saturating_sub(TAIL);
+    file.seek(SeekFrom::Start(from))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    let mut running = HashSet::new();
+    // The first and the last line may be cut.
+    for line in tail.split(|byte| *byte == b'\n') {
+        match serde_json::from_slice(line) {
+            Ok(Entry { pid: of, seen: Seen::Began { fence, .. }, .. }) if of == pid => {
+                running.insert(fence);
+            }
+            Ok(Entry { seen: Seen::Ended { fence, .. } | Seen::CutOff { fence, .. }, .. }) => {
+                running.remove(&fence);
+            }
+            _ => {}
+        }
+    }
+    Ok(!running.is_empty())
 }

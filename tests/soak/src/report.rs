@@ -126,6 +126,34 @@ impl Report {
         Ok(std::fs::write(directory.join("report.json"), text)?)
     }
 
+    /// What a person wants to know of it.
+    pub fn summary(&self) -> String {
+        let mut lines = vec![format!(
+            "seed {}: {} jobs, {} faults in {:.0} s, {} cuts of one job's story",
+            self.seed, self.jobs, self.faults_in_all, self.seconds, self.cut_stories.fallen,
+        )];
+        for floor in &self.floors {
+            let verdict = if floor.is_met() { "met" } else { "NOT MET" };
+            lines.push(format!(
+                "{verdict:<8}{} (at least {}): {}",
+                floor.of, floor.at_least, floor.seen
+            ));
+        }
+        let broken = self.violations.iter().filter(|(_, count)| **count > 0);
+        lines.extend(
+            broken.map(|(invariant, count)| format!("VIOLATED {invariant:?}: {count} times")),
+        );
+        let of_cuts = &self.cut_stories.violations;
+        lines.extend(of_cuts.iter().map(|what| format!("VIOLATED by a cut: {what}")));
+        if self.open > 0 {
+            lines.push(format!("OPEN    {} journal entries", self.open));
+        }
+        if self.is_clean() {
+            lines.push("no violations".to_owned());
+        }
+        lines.join("\n")
+    }
+
     /// Whether nothing was found that must not be.
     pub fn is_clean(&self) -> bool {
         self.violations.values().all(|count| *count == 0)

@@ -121,6 +121,7 @@ pub async fn run(
             programs: programs.clone(),
             time: TIME,
             jobs: JOBS,
+            pace: 1.0,
             size: SIZE,
             crash_rounds: 0,
             faults: ground.faults().to_vec(),

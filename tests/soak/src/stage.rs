@@ -37,6 +37,8 @@ pub struct Stage {
     pub size: Size,
     /// The faults.
     pub faults: Vec<(Kind, u32)>,
+    /// The share of its full time that a fault of a node lasts.
+    pub pace: f64,
     /// Where processes crash, so often each; without faults.
     pub crash_rounds: u32,
     /// What decides their order.
@@ -101,7 +103,7 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     fleet.has_started().await?;
     let memory = tokio::spawn(memory::watch(fleet.clone()));
     let world = Arc::new(Mutex::new(world));
-    let injector = Injector::new(Arc::clone(&world), links, fleet.clone());
+    let injector = Injector::new(Arc::clone(&world), links, fleet.clone(), stage.pace);
     let began = Instant::now();
     if stage.crash_rounds > 0 {
         points::crash_everywhere(&fleet, &injector, stage).await?;
@@ -128,6 +130,8 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     memory.abort();
 
     let faults = injector.made().await;
+    // With the histories, it says what happened when.
+    std::fs::write(directory.join("faults.json"), serde_json::to_string_pretty(&faults)?)?;
     drop(injector);
     let world = Arc::into_inner(world).context("the injector has ended")?.into_inner();
     let mut end = FinalState::read(&mut world.root().await?, directory, stage.size).await?;
@@ -135,6 +139,7 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     end.left.memory_kib = memory::read(directory);
     let mut findings = check(directory, stage.size, &end, &faults)?;
     findings.counters.redeliveries = world.redelivered();
+    findings.counters.crashes = fleet.aborts() as usize;
     let cuts = world.cuts();
     tokio::task::spawn_blocking(move || {
         world.rabbitmq.stop();

@@ -28,6 +28,7 @@ async fn whatever_process_crashes_at_whatever_point_nothing_is_lost() -> anyhow:
         jobs: 12_000,
         size: Size { servers: 3, workers: 2, clients: 2 },
         faults: Vec::new(),
+        pace: 1.0,
         crash_rounds: ROUNDS,
         seed: 1,
         fsync: Fsync::Always,

@@ -1,5 +1,7 @@
 //! The story of one job, cut before and after every frame of the links on which it is submitted.
 
+use std::time::Duration;
+
 use soak::cuts::{Rig, places, run};
 use soak::proxy::How;
 use soak::world::Link;
@@ -34,5 +36,15 @@ async fn a_worker_that_loses_both_of_its_connections_at_once_works_again() -> an
     for _ in 0..6 {
         rig.reset(Link::WorkerAmqp).await?;
     }
+    rig.stop().await
+}
+
+/// Found by the campaign: what was due, and was not sent because the connection failed, waited for a
+/// minute, which is for a scheduler that dies.
+#[tokio::test]
+async fn what_is_due_when_the_servers_connection_fails_is_sent_with_the_next_one()
+-> anyhow::Result<()> {
+    let mut rig = Rig::new().await?;
+    rig.cut_before_another_attempt(Duration::from_secs(30)).await?;
     rig.stop().await
 }

@@ -13,6 +13,6 @@ if ARGV[5] == '1' then
   set_timer(ARGV[1], lease, seen[4], '0')
 else
   redis.call('HSET', KEYS[1], 'lease_until', lease)
-  if seen[3] then set_timer(ARGV[1], lease, seen[4], '0') end
+  if seen[3] or seen[5] then set_timer(ARGV[1], lease, seen[4], '0') end
 end
 return { 'held', seen[5] or '' }

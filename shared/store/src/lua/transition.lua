@@ -5,7 +5,7 @@
 -- ARGV  1 member of sets   2 event   3 word of the subscription ('' the new state)
 --       4 right ('' any), the value of the field that ARGV 12 names
 --       5 dispatch number ('' any)   6 timer ('' none, '+ms' from now, ms,
---       'detached': now if the run no longer depends on a message)
+--       'detached': now if the run no longer depends on a message, 'lease': when the lease ends)
 --       7 detail for the timeline   8 outbox bound   9 '1' if a new dispatch number is due
 --       10 '1' if the event joins an equal one before it in the timeline
 --       11 'cancel' if it gives way to a cancellation that was asked for, 'lease' if it holds only
@@ -86,11 +86,11 @@ if string.sub(ARGV[6], 1, 1) == '+' then
   due = at + tonumber(string.sub(ARGV[6], 2))
 elseif ARGV[6] == 'detached' then
   if seen[8] then due = at end
-elseif ARGV[6] ~= '' then
+elseif ARGV[6] ~= '' and ARGV[6] ~= 'lease' then
   due = tonumber(ARGV[6])
 end
-if not due and seen[8] and to == state then
-  -- A detached run that goes on: the scheduler goes on watching its lease.
+if not due and to == state and (seen[8] or seen[9] or ARGV[6] == 'lease') then
+  -- A run that goes on, and is detached or asked to stop: the scheduler watches its lease.
   due = tonumber(seen[10])
 elseif due then
   fields[#fields + 1] = 'due_at'

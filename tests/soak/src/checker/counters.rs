@@ -15,6 +15,8 @@ pub struct Counters {
     pub unfinished_runs: usize,
     /// Deaths of a worker by SIGKILL in which a handler ran.
     pub kills_while_running: usize,
+    /// Processes that ended at a crash point.
+    pub crashes: usize,
     /// Outcomes that were refused because another attempt had the right.
     pub refused_writes: usize,
     /// Receipts that say `duplicate`.
@@ -44,6 +46,7 @@ impl Counters {
         self.runs += other.runs;
         self.unfinished_runs += other.unfinished_runs;
         self.kills_while_running += other.kills_while_running;
+        self.crashes += other.crashes;
         self.refused_writes += other.refused_writes;
         self.duplicates += other.duplicates;
         self.lost_confirms += other.lost_confirms;

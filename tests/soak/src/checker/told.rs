@@ -47,13 +47,18 @@ impl Case<'_> {
     pub(super) fn is_recorded(&self, findings: &mut Findings) {
         let kind = self.record.map_or("none", |record| record.kind());
         let journal = self.job.journal.as_deref();
-        // Its client has seen the end, and will not ask again for what the store forgot.
-        if self.is_rolled_back && kind == "none" && journal == Some("done") {
+        // Its client has seen the end or the refusal, and will not ask again for what the store
+        // forgot.
+        let is_closed = matches!(journal, Some("done" | "refused"));
+        if self.is_rolled_back && kind == "none" && is_closed {
             findings.counters.forgotten_by_roll_back += 1;
             return;
         }
         let receipt = self.told.iter().find(|t| t.kind == "receipt" && t.is_found());
+        // To cancel what the store forgot makes its identifier void.
+        let is_void = self.is_rolled_back && kind == "voided";
         if let Some(receipt) = receipt
+            && !is_void
             && !["job", "retired"].contains(&kind)
         {
             let seen = format!("receipt {}; record {kind}", receipt.answer);

@@ -160,12 +160,18 @@ pub struct Injector {
     fleet: Fleet,
     links: Arc<Vec<(Link, Arc<Proxy>)>>,
     made: Arc<Mutex<Vec<Fault>>>,
+    pace: f64,
 }
 
 impl Injector {
-    /// An injector for a world and its fleet.
-    pub fn new(world: Arc<Mutex<World>>, links: Vec<(Link, Arc<Proxy>)>, fleet: Fleet) -> Self {
-        Self { world, fleet, links: Arc::new(links), made: Arc::default() }
+    /// An injector for a world and its fleet. Faults of nodes last for this share of their time.
+    pub fn new(
+        world: Arc<Mutex<World>>,
+        links: Vec<(Link, Arc<Proxy>)>,
+        fleet: Fleet,
+        pace: f64,
+    ) -> Self {
+        Self { world, fleet, links: Arc::new(links), made: Arc::default(), pace }
     }
 
     /// Makes so many faults of each kind in a time, in an order that the seed decides.

@@ -38,7 +38,7 @@ impl Injector {
                 let pid = self.world.lock().await.rabbitmq.pid();
                 if let Some(pid) = pid {
                     nodes::signal(pid, "-STOP");
-                    tokio::time::sleep(BROKER_STOPS).await;
+                    self.last(BROKER_STOPS).await;
                     nodes::signal(pid, "-CONT");
                 }
                 Ok(Effect::on(pid))
@@ -84,7 +84,7 @@ impl Injector {
         };
         let before = told();
         self.broker(raise).await?;
-        tokio::time::sleep(LASTS).await;
+        self.last(LASTS).await;
         self.broker(clear).await?;
         Ok(Effect { noticed: Some(told() > before), ..Effect::default() })
     }
@@ -102,7 +102,7 @@ impl Injector {
         if kind == Kind::StorePaused {
             let pid = world.redis.pid();
             nodes::signal(pid, "-STOP");
-            tokio::time::sleep(STORE_STOPS).await;
+            self.last(STORE_STOPS).await;
             nodes::signal(pid, "-CONT");
             return Ok(());
         }
@@ -116,17 +116,22 @@ impl Injector {
             Kind::ScriptsFlushed => say(&["SCRIPT", "FLUSH"]).await?,
             Kind::StoreFull => {
                 say(&["CONFIG", "SET", "maxmemory", "1mb"]).await?;
-                tokio::time::sleep(LASTS).await;
+                self.last(LASTS).await;
                 say(&["CONFIG", "SET", "maxmemory", "0"]).await?;
             }
             _ => {
                 // Nobody listens on port 1, so nothing is taken over from there.
                 say(&["REPLICAOF", "127.0.0.1", "1"]).await?;
-                tokio::time::sleep(STORE_STOPS).await;
+                self.last(STORE_STOPS).await;
                 say(&["REPLICAOF", "NO", "ONE"]).await?;
             }
         }
         Ok(())
+    }
+
+    /// Waits while a fault lasts.
+    async fn last(&self, full: Duration) {
+        tokio::time::sleep(full.mul_f64(self.pace)).await;
     }
 
     /// A loss of power: what was written last is not on disk. Where exactly it ends is chance, so
@@ -150,15 +155,17 @@ impl Injector {
         let mut lost = None;
         let noticed = tokio::time::timeout(NOTICED_WITHIN, async {
             loop {
-                let (now, stretch) = self.deployment().await?;
-                if now > epoch {
+                // It loads its log at first, and answers nothing.
+                if let Ok((now, stretch)) = self.deployment().await
+                    && now > epoch
+                {
                     lost = stretch;
-                    return anyhow::Ok(());
+                    return;
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
-        let noticed = noticed.await.is_ok_and(|ended| ended.is_ok());
+        let noticed = noticed.await.is_ok();
         Ok(Effect { noticed: Some(noticed), lost, ..Effect::default() })
     }
 

@@ -4,9 +4,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use tokio::time::Instant;
 
 use super::{Effect, Injector, Kind};
-use crate::fleet::Role;
+use crate::fleet::{Role, history};
+use crate::history::is_at_work;
 
 /// Longer than the leases of the campaign, and than the broker waits for a heartbeat.
 const PAUSE_MS: std::ops::Range<u64> = 7_000..10_000;
@@ -15,15 +17,26 @@ const DISK_FAILS_S: &str = "2";
 /// Between two processes of a rolling restart.
 const ROLLING: Duration = Duration::from_millis(700);
 
+/// So many of ten deaths are aimed at a worker in which a handler runs; the others may fall between
+/// a claim and its run, or between an outcome and its acknowledgement.
+const AT_WORK_IN_TEN: u32 = 6;
+/// For so long it is waited until one does.
+const SOMEBODY_WORKS_WITHIN: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 impl Injector {
     pub(super) async fn process(&self, kind: Kind) -> anyhow::Result<Effect> {
         let pid = match kind {
-            Kind::WorkerKilled => self.kill(Role::Worker),
-            Kind::ServerKilled => self.kill(Role::Server),
-            Kind::ClientKilled => self.kill(Role::Client),
-            Kind::WorkerPaused => self.pause(Role::Worker).await,
-            Kind::ServerPaused => self.pause(Role::Server).await,
-            Kind::ClientPaused => self.pause(Role::Client).await,
+            Kind::WorkerKilled if fastrand::u32(..10) < AT_WORK_IN_TEN => {
+                kill(self.at_work().await)
+            }
+            Kind::WorkerKilled => kill(self.fleet.any(Role::Worker)),
+            Kind::ServerKilled => kill(self.fleet.any(Role::Server)),
+            Kind::ClientKilled => kill(self.fleet.any(Role::Client)),
+            // Whatever it runs has a successor when it goes on.
+            Kind::WorkerPaused => pause(self.at_work().await).await,
+            Kind::ServerPaused => pause(self.fleet.any(Role::Server)).await,
+            Kind::ClientPaused => pause(self.fleet.any(Role::Client)).await,
             Kind::RollingRestart => {
                 for role in [Role::Server, Role::Worker] {
                     for pid in self.fleet.pids(role) {
@@ -46,18 +59,21 @@ impl Injector {
         Ok(Effect::on(pid))
     }
 
-    fn kill(&self, role: Role) -> Option<u32> {
-        let pid = self.fleet.any(role)?;
-        nodes::kill(pid);
-        Some(pid)
-    }
-
-    async fn pause(&self, role: Role) -> Option<u32> {
-        let pid = self.fleet.any(role)?;
-        nodes::signal(pid, "-STOP");
-        tokio::time::sleep(Duration::from_millis(fastrand::u64(PAUSE_MS))).await;
-        nodes::signal(pid, "-CONT");
-        Some(pid)
+    /// A worker in which a handler runs just now; any worker, if none does for a while.
+    async fn at_work(&self) -> Option<u32> {
+        let until = Instant::now() + SOMEBODY_WORKS_WITHIN;
+        while Instant::now() < until {
+            let mut workers = self.fleet.processes(Role::Worker);
+            fastrand::shuffle(&mut workers);
+            for (name, pid) in workers {
+                let path = history(self.fleet.directory(), &name);
+                if is_at_work(&path, pid).unwrap_or(false) {
+                    return Some(pid);
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        self.fleet.any(Role::Worker)
     }
 
     /// Lets system calls of a client fail: no disk can be made to fail without a right to make one.
@@ -80,4 +96,16 @@ impl Injector {
         ensure!(is_gone || !said.contains("attach"), "strace cannot attach: {said}");
         Ok(Some(pid))
     }
+}
+
+fn kill(pid: Option<u32>) -> Option<u32> {
+    nodes::kill(pid?);
+    pid
+}
+
+async fn pause(pid: Option<u32>) -> Option<u32> {
+    nodes::signal(pid?, "-STOP");
+    tokio::time::sleep(Duration::from_millis(fastrand::u64(PAUSE_MS))).await;
+    nodes::signal(pid?, "-CONT");
+    pid
 }

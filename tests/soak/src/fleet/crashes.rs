@@ -45,6 +45,11 @@ const ENDS_AFTER: Duration = Duration::from_millis(1500);
 /// What `abort` ends a process with.
 const ABORTED: i32 = 6;
 
+/// Whether a process has ended at a crash point.
+pub(super) fn is_crash(status: ExitStatus) -> bool {
+    status.signal() == Some(ABORTED)
+}
+
 impl Crashes {
     pub(super) fn arm(&mut self, points: impl Iterator<Item = Armed>) {
         self.to_come.extend(points.map(|point| (point, 0)));
@@ -58,8 +63,11 @@ impl Crashes {
 
     /// A process has ended, and another one is started.
     pub(super) fn ended(&mut self, status: ExitStatus) {
-        let is_crash = status.signal() == Some(ABORTED) && self.since.is_some();
-        if is_crash && let Some((armed, _)) = self.to_come.pop_front() {
+        let is_armed = self.since.is_some();
+        if is_crash(status)
+            && is_armed
+            && let Some((armed, _)) = self.to_come.pop_front()
+        {
             self.crashed.push(armed.point);
         }
         self.since = self.to_come.front().map(|_| Instant::now());

@@ -54,6 +54,8 @@ struct Place {
     number: usize,
     child: Option<Child>,
     starts: u32,
+    /// How many of its processes have crashed, at whatever point.
+    aborts: u32,
     /// Where its processes are to crash, one after another.
     crashes: Crashes,
     /// Stays down until it is wanted again.
@@ -102,6 +104,7 @@ impl Fleet {
                 number,
                 child: None,
                 starts: 0,
+                aborts: 0,
                 crashes: Crashes::default(),
                 is_held: false,
             })
@@ -151,6 +154,7 @@ impl Fleet {
                 None => Some(ExitStatus::default()),
             };
             if let Some(status) = ended {
+                place.aborts += u32::from(crashes::is_crash(status));
                 place.crashes.ended(status);
                 place.child = Some(self.recipe.start(place)?);
                 place.starts += 1;
@@ -166,11 +170,16 @@ impl Fleet {
         &self.recipe.directory
     }
 
-    /// The processes of a role that run now.
-    pub fn pids(&self, role: Role) -> Vec<u32> {
+    /// The processes of a role that run now, each with the name of its place.
+    pub fn processes(&self, role: Role) -> Vec<(String, u32)> {
         let places = self.lock();
         let of_role = places.iter().filter(|place| place.role == role);
-        of_role.filter_map(|place| place.child.as_ref()?.id()).collect()
+        of_role.filter_map(|place| Some((place.name(), place.child.as_ref()?.id()?))).collect()
+    }
+
+    /// The identifiers of the processes of a role that run now.
+    pub fn pids(&self, role: Role) -> Vec<u32> {
+        self.processes(role).into_iter().map(|(_, pid)| pid).collect()
     }
 
     /// One of the processes of a role, at random.
@@ -181,6 +190,11 @@ impl Fleet {
     /// How often processes of a role were started.
     pub fn starts(&self, role: Role) -> u32 {
         self.lock().iter().filter(|place| place.role == role).map(|place| place.starts).sum()
+    }
+
+    /// How many processes have crashed, at whatever point.
+    pub fn aborts(&self) -> u32 {
+        self.lock().iter().map(|place| place.aborts).sum()
     }
 
     /// Lets the processes of a role crash at these points, one after another, and starts with it.
