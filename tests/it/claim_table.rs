@@ -2,7 +2,7 @@
 
 use harness::World;
 use job::{ClientName, Digest, JobId, JobType, QueueName};
-use store::accept::{Accept, First};
+use store::accept::{Accept, Accepted, First};
 use store::claim::{Beat, Claim, Claimed, Lease};
 use store::{JobName, Store};
 
@@ -13,7 +13,7 @@ pub(crate) fn named(job_id: &str) -> JobName {
     }
 }
 
-fn name() -> JobName {
+pub(crate) fn name() -> JobName {
     named("A-1")
 }
 
@@ -23,6 +23,16 @@ pub(crate) fn job_type() -> JobType {
 
 /// Records a job whose submission was empty, as the registrar does.
 pub(crate) async fn accept(store: &Store, name: JobName, first: First) -> anyhow::Result<()> {
+    submit(store, name, first, "n").await.map(drop)
+}
+
+/// The same, of a delivery of its own.
+pub(crate) async fn submit(
+    store: &Store,
+    name: JobName,
+    first: First,
+    nonce: &str,
+) -> anyhow::Result<Accepted> {
     let accept = Accept {
         name,
         job_type: job_type(),
@@ -30,7 +40,7 @@ pub(crate) async fn accept(store: &Store, name: JobName, first: First) -> anyhow
         spec: protocol::work::Spec::default(),
         digest: Digest::over(&[]),
         first,
-        nonce: "n".to_owned(),
+        nonce: nonce.to_owned(),
         redelivered: false,
         payload_bytes: 1,
         dispatch: 1,
@@ -38,8 +48,7 @@ pub(crate) async fn accept(store: &Store, name: JobName, first: First) -> anyhow
         replay_of: None,
     };
     let limits = store::accept::Limits { duplicate_age_ms: Some(60_000), unfinished_max: 0 };
-    store.accept(&[accept], limits).await?;
-    Ok(())
+    Ok(store.accept(&[accept], limits).await?.remove(0))
 }
 
 /// A store with one queued job.
@@ -102,6 +111,50 @@ async fn a_redelivery_while_the_owner_lives_detaches_the_run_on_its_behalf() -> 
     let held = store.beat(std::slice::from_ref(&lease), 0).await?;
     assert_eq!(held, [Beat::Held { cancel_requested: true }]);
     assert_eq!(store.due(0, 10).await?.1, [name()]);
+    Ok(())
+}
+
+/// The scheduler saw that a run was detached; then the store was rolled back to before that. The run
+/// still has its message, and nothing else has its body: taken from it, the job was lost.
+#[tokio::test]
+async fn a_run_that_has_its_message_is_not_taken_from_it_by_the_scheduler() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let store = queued(&world).await?;
+    let started = one(&store, claim("a", "1", false, 0)).await?;
+    let Claimed::Start { fence, .. } = started else { anyhow::bail!("{started:?}") };
+    let record = store.read_one(&name()).await?.unwrap_or_default();
+    let change = |event| store::change::Change::new(name(), job_type(), event);
+    let lost = store::lost::lost(&record, change);
+    let seen = store.change(std::slice::from_ref(&lost)).await?;
+    assert!(matches!(seen[..], [store::change::Changed::Stale]), "{seen:?}");
+    let detaching = Lease { name: name(), fence, detach: Some(b"1".to_vec()) };
+    store.beat(&[detaching], 0).await?;
+    let seen = store.change(&[lost]).await?;
+    assert!(matches!(seen[..], [store::change::Changed::Applied { .. }]), "{seen:?}");
+    Ok(())
+}
+
+/// The claim found that no attempt was left; before the worker has written that, the owner, who was
+/// only slow, renews its lease.
+#[tokio::test]
+async fn a_run_whose_lease_is_renewed_is_not_ended_by_who_found_it_ended() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let store = queued(&world).await?;
+    let only = Claim { attempts_max: 1, ..claim("a", "1", false, 0) };
+    let started = one(&store, only).await?;
+    let Claimed::Start { fence, .. } = started else { anyhow::bail!("{started:?}") };
+    let found = Claim { attempts_max: 1, ..claim("b", "2", true, LONG_MS) };
+    let found = one(&store, found).await?;
+    assert_eq!(found, Claimed::Exhausted { fence: fence.clone(), attempts: 1 });
+    let lease = Lease { name: name(), fence: fence.clone(), detach: None };
+    store.beat(&[lease], LONG_MS).await?;
+    let failed = store::change::Change {
+        right: store::change::Right::Fence(fence),
+        unless: store::change::Unless::Leased,
+        ..store::change::Change::new(name(), job_type(), job::Event::Failed)
+    };
+    let seen = store.change(&[failed]).await?;
+    assert!(matches!(seen[..], [store::change::Changed::Stale]), "{seen:?}");
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod after_loss;
 mod answers;
 mod claim_table;
 mod claims;

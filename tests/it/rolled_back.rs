@@ -8,6 +8,7 @@ use client::{AnswerWord, Client, Standing, Submission};
 use harness::{DEADLINE, World, eventually, within};
 use job::State;
 use nodes::{Fsync, Redis};
+use protocol::UnixMillis;
 use tokio::sync::Semaphore;
 use worker::Context;
 
@@ -42,7 +43,9 @@ impl Power {
 }
 
 /// A worker with one slot, whose handler waits to be let through.
-async fn held(world: &World) -> anyhow::Result<(worker::Running, Arc<Semaphore>, Arc<Semaphore>)> {
+pub(crate) async fn held(
+    world: &World,
+) -> anyhow::Result<(worker::Running, Arc<Semaphore>, Arc<Semaphore>)> {
     let (started, through) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let handler = {
         let (started, through) = (Arc::clone(&started), Arc::clone(&through));
@@ -61,7 +64,7 @@ async fn held(world: &World) -> anyhow::Result<(worker::Running, Arc<Semaphore>,
     Ok((harness::start(worker).await?, started, through))
 }
 
-fn order(id: &str) -> Submission {
+pub(crate) fn order(id: &str) -> Submission {
     Submission::new("order.place", "{}").job_id(id)
 }
 
@@ -72,7 +75,7 @@ pub(crate) async fn begun(started: &Semaphore) -> anyhow::Result<()> {
 }
 
 /// Waits until the store has a job as done.
-async fn recorded_as_done(world: &World, id: &str) -> anyhow::Result<()> {
+pub(crate) async fn recorded_as_done(world: &World, id: &str) -> anyhow::Result<()> {
     let looking = async {
         while world.record("shop", id).await?.is_none_or(|r| r.state() != Some(State::Succeeded)) {
             tokio::task::yield_now().await;
@@ -219,14 +222,38 @@ async fn an_epoch_that_was_lost_itself_is_not_given_a_second_time() -> anyhow::R
     assert_eq!(knowing.epoch(), 2);
     power.is_lost_since(written)?;
     // Whoever comes first has never heard of the second epoch, and gives it again.
-    assert_eq!(world.store().await?.epoch(), 2);
+    let first = world.store().await?;
+    assert_eq!(first.epoch(), 2);
     reconnected(&knowing).await?;
     assert_eq!(knowing.epoch(), 3);
+    // With its next sign of life it learns of the third.
+    first.alive(UnixMillis::now()).await?;
+    reconnected(&first).await?;
+    assert_eq!(first.epoch(), 3);
+    Ok(())
+}
+
+/// Nothing is left of the store, and whoever opens it first has never seen another one.
+#[tokio::test]
+async fn promise_09_a_store_that_comes_back_empty_is_noticed_by_whoever_knew_it()
+-> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    let mut power = Power::of(&mut world)?;
+    let knowing = world.store().await?;
+    power.is_lost_since(0)?;
+    let first = world.store().await?;
+    assert_eq!((first.epoch(), first.lost_between()), (1, None));
+    reconnected(&knowing).await?;
+    assert_eq!(knowing.epoch(), 2);
+    assert_eq!(knowing.lost_between().map(|[from, _]| from), Some(UnixMillis(0)));
+    first.alive(UnixMillis::now()).await?;
+    reconnected(&first).await?;
+    assert_eq!((first.epoch(), first.lost_between()), (2, knowing.lost_between()));
     Ok(())
 }
 
 /// Asks until an answer comes.
-async fn reconnected(store: &store::Store) -> anyhow::Result<()> {
+pub(crate) async fn reconnected(store: &store::Store) -> anyhow::Result<()> {
     let asking = async { while store.due(0, 1).await.is_err() {} };
     within("Redis answers", asking).await
 }

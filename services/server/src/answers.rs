@@ -16,12 +16,7 @@ pub(crate) fn found(
 ) -> (Kind, Answer) {
     match record.kind() {
         Some(RecordKind::Job) => {
-            let mut status = status(record, as_of);
-            // Nothing was heard of it since the store was rolled back: how it goes on may be lost.
-            if status.done == Some(false) && status.epoch < Some(store.epoch()) {
-                status.lost_between = store.lost_between();
-            }
-            (Kind::Status, Answer { history, ..status })
+            (Kind::Status, Answer { history, ..status_in(store, record, as_of) })
         }
         Some(RecordKind::Refused) => (Kind::Status, refused(record, as_of)),
         Some(RecordKind::Voided) => (Kind::Status, short(record, AnswerWord::Voided, as_of)),
@@ -29,7 +24,17 @@ pub(crate) fn found(
     }
 }
 
-/// The status object of a job.
+/// The status object of a job. If nothing was heard of it since the store was rolled back, how it
+/// goes on may be lost.
+pub(crate) fn status_in(store: &Store, record: &Record, as_of: UnixMillis) -> Answer {
+    let mut status = status(record, as_of);
+    if status.done == Some(false) && status.epoch < Some(store.epoch()) {
+        status.lost_between = store.lost_between();
+    }
+    status
+}
+
+/// The same, without a word of that.
 pub(crate) fn status(record: &Record, as_of: UnixMillis) -> Answer {
     let state = record.state();
     let text = |field: &Option<String>| field.clone();

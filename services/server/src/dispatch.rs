@@ -13,7 +13,7 @@ use crate::courier::TOO_LARGE;
 /// What became of a dispatch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Dispatched {
-    /// The work queue has it.
+    /// The work queue has it, or its job has moved on by another message.
     Queued,
     /// Its queue did not take it; parked, with the reason.
     Parked(String),
@@ -22,7 +22,8 @@ pub(crate) enum Dispatched {
 /// Publishes work messages and waits for their confirms.
 ///
 /// # Errors
-/// The channel has failed: it is not known which arrived. Dispatch again, under new numbers.
+/// The channel has failed: it is not known which arrived. Dispatch again: as it was, or under new
+/// numbers.
 pub(crate) async fn dispatch(
     store: &Store,
     publisher: &Publisher,
@@ -41,6 +42,7 @@ pub(crate) async fn dispatch(
         .collect();
     let outcomes = publisher.publish(publications).await;
     let mut dispatched = Vec::with_capacity(messages.len());
+    let mut is_lost = false;
     for (message, outcome) in messages.into_iter().zip(outcomes) {
         let reason = match outcome {
             Outcome::Confirmed => {
@@ -50,22 +52,27 @@ pub(crate) async fn dispatch(
             Outcome::Returned => format!("the work queue {} does not exist", message.queue),
             Outcome::Refused => format!("the work queue {} is full", message.queue),
             Outcome::TooLarge => TOO_LARGE.to_owned(),
-            Outcome::Lost => return Err(broker::Error::Gone.into()),
+            // What is no better the next time, and made the channel fail, is to be parked first.
+            Outcome::Lost => {
+                is_lost = true;
+                continue;
+            }
         };
-        park(store, message, &reason, parked_ms).await?;
-        dispatched.push(Dispatched::Parked(reason));
+        let is_parked = park(store, message, &reason, parked_ms).await?;
+        dispatched.push(if is_parked { Dispatched::Parked(reason) } else { Dispatched::Queued });
     }
-    Ok(dispatched)
+    if is_lost { Err(broker::Error::Gone.into()) } else { Ok(dispatched) }
 }
 
+/// Whether it is parked now: somebody else may have moved it in the meantime.
 async fn park(
     store: &Store,
     message: WorkMessage,
     reason: &str,
     parked_ms: u64,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let name = JobName { client: message.client, job_id: message.job_id };
-    tracing::warn!(job = name.member(), reason, "parked");
+    let member = name.member();
     let change = Change {
         dispatch: Some(message.dispatch),
         timer: Timer::After(parked_ms),
@@ -75,10 +82,11 @@ async fn park(
     .with("payload", message.body)
     .with("parked_reason", reason);
     match store.change(&[change]).await?[..] {
-        // Somebody else has moved it in the meantime, so it is not ours to park.
-        [Changed::Applied { .. } | Changed::Stale | Changed::Illegal { .. } | Changed::Missing] => {
-            Ok(())
+        [Changed::Applied { .. }] => {
+            tracing::warn!(job = member, reason, "parked");
+            Ok(true)
         }
+        [Changed::Stale | Changed::Illegal { .. } | Changed::Missing] => Ok(false),
         _ => Err(store::Error::Unexpected("one change, one answer".to_owned()).into()),
     }
 }

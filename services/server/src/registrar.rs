@@ -10,8 +10,8 @@
 //! | if the process dies after | the next registrar sees |
 //! |---|---|
 //! | read | the deliveries again, in order |
-//! | decide | submissions that are recorded and redelivered: dispatched again, under a new number |
-//! | dispatch | the same; the first work message has an old number and is dropped by the claim |
+//! | decide | submissions that are recorded and redelivered: dispatched again, under their number |
+//! | dispatch | the same; of two work messages with one number the second claim is refused |
 //! | acknowledge | nothing; the client that has no receipt asks or submits again |
 //!
 //! # What it never does

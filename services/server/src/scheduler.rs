@@ -13,8 +13,8 @@ use broker::{Backoff, Publisher, Retry};
 use faults::{Point, crash_point};
 use job::{Event, QueueName, State};
 use protocol::{UnixMillis, WorkMessage};
-use store::change::{Change, Changed, Right, Timer, Unless};
-use store::claim::runs_alone;
+use store::change::{Change, Changed, Timer};
+use store::lost::{OF_THE_RUN_AND_PAYLOAD, lost};
 use store::record::number;
 use store::{JobName, Record};
 use tokio::time::Instant;
@@ -31,8 +31,6 @@ const PARKED_EVERY: Duration = Duration::from_millis(500);
 /// A job that its queue did not take waits a second longer with each dispatch, up to this.
 const PARKED_PAUSE_MAX_MS: i64 = 60_000;
 
-/// What is written off when a job is dispatched again after a run that ended without an outcome.
-const OF_THE_RUN: &[&str] = &["owner", "lease_until", "detached"];
 const WAITING: &[&str] = &["payload", "due_at"];
 
 pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
@@ -101,35 +99,51 @@ async fn sweep_timers(links: &Links, publisher: &Publisher, slot: u16) -> Result
     let (now, due) = links.store.due(slot, CHUNK).await?;
     let (_, records) = links.store.read_without_results(&due).await?;
     let count = due.len();
-    let mut again = Vec::new();
+    let (mut again, mut failed) = (Vec::new(), None);
     for (name, record) in due.into_iter().zip(records) {
-        match record.as_ref().and_then(|record| step(links, &name, record, now)) {
-            Some(Step::Change(change)) => {
-                let changed = links.store.change(std::slice::from_ref(&change)).await?;
-                if let ([Changed::Applied { dispatch, .. }], Some(record)) = (&changed[..], record)
-                    && change.redispatch
-                {
-                    again.extend(work(links, &name, &record, *dispatch).await?);
-                }
+        match act(links, &name, record, now).await {
+            Ok(message) => again.extend(message),
+            // What was taken until here is sent all the same: its timers are late ones.
+            Err(error) => {
+                failed = Some(error);
+                break;
             }
-            Some(Step::DispatchAgain(seen)) => {
-                let number = links.store.redispatch(&name, seen, DISPATCH_AGAIN_MS, &[]).await?;
-                match (number, record) {
-                    (Some(number), Some(record)) => {
-                        again.extend(work(links, &name, &record, number).await?);
-                    }
-                    // Its payload is in a work queue, or it has moved on.
-                    _ => links.store.untimed(&name, now).await?,
-                }
-            }
-            None => links.store.untimed(&name, now).await?,
         }
     }
     if !again.is_empty() {
         crash_point(Point::TimerTaken);
     }
     send(links, publisher, again).await?;
-    Ok(count)
+    failed.map_or(Ok(count), Err)
+}
+
+/// Does what a timer that has run out means, and returns the message that is to be sent for it.
+async fn act(
+    links: &Links,
+    name: &JobName,
+    record: Option<Record>,
+    now: UnixMillis,
+) -> Result<Option<(JobName, WorkMessage)>, Error> {
+    match record.as_ref().and_then(|record| step(links, name, record, now)) {
+        Some(Step::Change(change)) => {
+            let changed = links.store.change(std::slice::from_ref(&change)).await?;
+            if let ([Changed::Applied { dispatch, .. }], Some(record)) = (&changed[..], record)
+                && change.redispatch
+            {
+                return work(links, name, &record, *dispatch).await;
+            }
+        }
+        Some(Step::DispatchAgain(seen)) => {
+            let number = links.store.redispatch(name, seen, DISPATCH_AGAIN_MS, &[]).await?;
+            if let (Some(number), Some(record)) = (number, record) {
+                return work(links, name, &record, number).await;
+            }
+            // Its payload is in a work queue, or it has moved on.
+            links.store.untimed(name, now).await?;
+        }
+        None => links.store.untimed(name, now).await?,
+    }
+    Ok(None)
 }
 
 /// Replaces the records of finished jobs whose time has come by tombstones.
@@ -162,8 +176,8 @@ fn step(links: &Links, name: &JobName, record: &Record, now: UnixMillis) -> Opti
     let change = |change| Some(Step::Change(Box::new(change)));
     let passed = |field: &Option<String>| Record::instant(field).is_some_and(|at| at <= now);
     if passed(&record.deadline) {
-        let delete = &["payload", "due_at", "owner", "lease_until", "detached"];
-        return change(Change { delete, detail: "its deadline".into(), ..on(Event::Expired) });
+        let (delete, detail) = (OF_THE_RUN_AND_PAYLOAD, "its deadline".to_owned());
+        return change(Change { delete, detail, ..on(Event::Expired) });
     }
     match state {
         State::Scheduled | State::Retrying => match links.served.queue(&job_type) {
@@ -187,39 +201,17 @@ fn step(links: &Links, name: &JobName, record: &Record, now: UnixMillis) -> Opti
         }
         State::Queued => Some(Step::DispatchAgain(number(&record.dispatch)?)),
         State::Running if is_watched(record) && passed(&record.lease_until) => {
-            change(lost(record, on, links.served.queue(&job_type).unwrap_or_default()))
+            let lost = lost(record, on);
+            let queue = || links.served.queue(&job_type).unwrap_or_default();
+            change(if lost.event == Event::Lost { taken(lost, queue()) } else { lost })
         }
         _ => None,
     }
 }
 
-/// A run for which no message comes again, or need not.
+/// Whether a run needs no message to come again: the change asks the same of the store once more.
 fn is_watched(record: &Record) -> bool {
     record.detached.is_some() || record.cancel_requested.is_some()
-}
-
-/// Such a run whose lease has ended: cancelled if that was asked, failed if no attempt is left,
-/// else dispatched again.
-fn lost(record: &Record, on: impl Fn(Event) -> Change, queue: QueueName) -> Change {
-    let attempt: u32 = number(&record.attempt).unwrap_or_default();
-    let allowed: u32 = number(&record.attempts_allowed).unwrap_or(1);
-    let right = record.fence.clone().map_or(Right::Server, Right::Fence);
-    let unless = Unless::Leased;
-    let detail = format!("attempt {attempt} ended without an outcome");
-    if record.cancel_requested.is_some() {
-        let delete = &["payload", "owner", "lease_until", "detached"];
-        return Change { right, unless, delete, detail, ..on(Event::Cancelled) };
-    }
-    if attempt >= allowed {
-        let error = format!("{detail}; {allowed} allowed");
-        return Change { right, unless, delete: OF_THE_RUN, detail, ..on(Event::Failed) }
-            .with("error", error);
-    }
-    let times = number(&record.lost).unwrap_or(0u32) + 1;
-    let lost = Change { right, unless, delete: OF_THE_RUN, detail, ..on(Event::Lost) }
-        .with("lost", times.to_string());
-    let lost = taken(lost, queue);
-    if runs_alone(times, attempt, allowed) { lost.with("alone", "1") } else { lost }
 }
 
 /// A change that dispatches: a new number, and a timer in case the broker does not confirm it.

@@ -1,6 +1,7 @@
 //! Renews the leases of runs, tells them of cancellations, and detaches long ones.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use faults::{Point, crash_point};
@@ -34,10 +35,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 async fn beat(shared: &Shared, runs: &[Arc<Run>]) {
     let detach_after = Duration::from_millis(shared.settings.worker.detach_after_ms);
     let now = Instant::now();
-    let detaches: Vec<bool> = runs
-        .iter()
-        .map(|run| !run.is_detached() && now - run.delivered_at >= detach_after)
-        .collect();
+    // Read before: if there is a new one in the meantime, the next beat sees it.
+    let epoch = shared.store.epoch();
+    let takes_long = |run: &Run| !run.is_detached() && now - run.delivered_at >= detach_after;
+    let detaches: Vec<bool> =
+        runs.iter().map(|run| run.is_of_before(epoch) || takes_long(run)).collect();
     let leases: Vec<Lease> = runs
         .iter()
         .zip(&detaches)
@@ -64,9 +66,12 @@ async fn beat(shared: &Shared, runs: &[Arc<Run>]) {
                 if cancel_requested {
                     run.context.inner.cancelled.cancel();
                 }
-                if detached && let Some(delivery) = run.take_delivery() {
-                    crash_point(Point::WorkDetached);
-                    delivery.ack();
+                if detached {
+                    run.epoch.store(epoch, Ordering::Relaxed);
+                    if let Some(delivery) = run.take_delivery() {
+                        crash_point(Point::WorkDetached);
+                        delivery.ack();
+                    }
                 }
             }
             Beat::Lost => run.context.inner.lost.cancel(),

@@ -16,15 +16,16 @@ use job::{Event, QueueName};
 use protocol::WorkMessage;
 use store::JobName;
 use store::accept::{Accept, First, Limits};
-use store::change::{Change, Changed, Right};
+use store::change::{Change, Changed, Right, Unless};
 use store::claim::{Claim, Claimed};
+use store::lost::{OF_THE_RUN, OF_THE_RUN_AND_PAYLOAD};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Context;
 use crate::books::Books;
-use crate::execution::{OF_THE_RUN, execute, retry_policy};
+use crate::execution::{execute, retry_policy};
 use crate::registry::Entry;
 use crate::runs::{Receipt, Run};
 use crate::shared::Shared;
@@ -210,7 +211,10 @@ async fn act(
 fn ended(candidate: &Candidate, fence: String, event: Event) -> Change {
     Change {
         right: Right::Fence(fence),
-        delete: OF_THE_RUN,
+        // Its owner may have been slow only, and may have renewed its lease since.
+        unless: Unless::Leased,
+        // What has failed can be replayed.
+        delete: if event == Event::Failed { OF_THE_RUN } else { OF_THE_RUN_AND_PAYLOAD },
         ..Change::new(name(&candidate.message), candidate.message.job_type.clone(), event)
     }
 }
@@ -267,6 +271,7 @@ fn start(shared: &Arc<Shared>, candidate: Candidate, attempt: u32, fence: String
         delivered_at,
         started_at: Instant::now(),
         delivery: std::sync::Mutex::new(Some(receipt)),
+        epoch: shared.store.epoch().into(),
         given_back: CancellationToken::new(),
     });
     shared.runs.add(Arc::clone(&run));
@@ -323,13 +328,14 @@ fn boxed_claim(
     Box::pin(async move { claim(&shared, vec![candidate], gate, &stop).await })
 }
 
-/// There is no record. A message of an older epoch, whose seal holds (or it would not have been
-/// decoded), says that the store has lost the record, and carries enough to write it again. Any
-/// other is kept in the dead-letter queue: its job was retired long ago.
+/// There is no record. A message of another epoch, whose seal holds (or it would not have been
+/// decoded), says that the store has lost the record, and carries enough to write it again: of an
+/// older one, or of a later one if the store has lost that as well. Any other is kept in the
+/// dead-letter queue: its job was retired long ago.
 async fn rebuild(shared: &Arc<Shared>, candidate: Candidate, stop: &CancellationToken) {
     let message = &candidate.message;
     let job = name(message);
-    if message.epoch >= shared.store.epoch() {
+    if message.epoch == shared.store.epoch() {
         let letter = Delivery { body: candidate.message.body, ..candidate.letter };
         let reason = "there is no record of this job".to_owned();
         bury(candidate.dead, letter, reason, candidate.receipt);

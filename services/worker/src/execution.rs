@@ -8,7 +8,7 @@
 //! | if the process dies after | the next delivery of the message sees |
 //! |---|---|
 //! | decode | `queued`: the job starts |
-//! | claim | `running`, and the lease of a dead process: when it ends, the next attempt, alone |
+//! | claim | `running`, and the lease of a dead process: when it ends, the next attempt |
 //! | run, decide | the same; what the handler did elsewhere has happened |
 //! | record | a final state, `retrying` or `queued`: dropped, the scheduler has what is left |
 //! | acknowledge | nothing |
@@ -22,6 +22,7 @@ use futures_util::FutureExt as _;
 use job::{Event, RetryPolicy};
 use protocol::{UnixMillis, WorkMessage};
 use store::change::{Change, Changed, Right, Timer, Unless};
+use store::lost::{LEASE, OF_THE_RUN, OF_THE_RUN_AND_PAYLOAD};
 
 use crate::Failure;
 use crate::handler::{HandOver, Outcome, Returned};
@@ -37,24 +38,13 @@ pub(crate) enum End {
     Expired,
     /// Another attempt has the right now.
     Lost,
-    /// The worker shuts down.
-    GivenBack,
+    /// The worker shuts down. The run may be all that knows of the job: then its body goes into the
+    /// store with it.
+    GivenBack {
+        /// Whether it may.
+        with_body: bool,
+    },
 }
-
-/// Fields that mean something only while a job runs.
-pub(crate) const OF_THE_RUN: &[&str] =
-    &["owner", "lease_until", "detached", "alone", "lost", "cancel_requested", "report_hash"];
-/// The same, and the payload of a detached run.
-const OF_THE_RUN_AND_PAYLOAD: &[&str] = &[
-    "owner",
-    "lease_until",
-    "detached",
-    "alone",
-    "lost",
-    "cancel_requested",
-    "report_hash",
-    "payload",
-];
 
 /// A cancellation that was asked for stays to be seen: the handler has decided otherwise.
 const HANDED_OVER: &[&str] = &["owner", "lease_until", "detached", "alone", "lost"];
@@ -71,6 +61,13 @@ pub(crate) async fn execute(
     crash_point(Point::WorkStarted);
     let end = run_handler(&run, &message, &entry, settings.timeout_ms, UnixMillis::now()).await;
     crash_point(Point::WorkRan);
+    let end = match end {
+        // The store may have lost that the run is detached.
+        End::GivenBack { .. } => End::GivenBack {
+            with_body: run.is_detached() || run.is_of_before(shared.store.epoch()),
+        },
+        end => end,
+    };
     let change = decide(&run, &message, retry, end, fastrand::f64());
     let given_back = change.as_ref().is_some_and(|change| change.event == Event::GivenBack);
     let recorded = match change {
@@ -126,7 +123,7 @@ pub(crate) async fn run_handler(
     tokio::select! {
         biased;
         () = run.context.inner.lost.cancelled() => End::Lost,
-        () = run.given_back.cancelled() => End::GivenBack,
+        () = run.given_back.cancelled() => End::GivenBack { with_body: false },
         returned = handler => End::Returned(returned.unwrap_or_else(|panic| {
             Err(Failure::retry(format!("the handler panicked: {}", panic_text(&*panic))))
         })),
@@ -211,11 +208,12 @@ pub(crate) fn decide(
         }
         // The attempt is not counted. A run that was detached, by whomever, has no message to
         // return: the scheduler, which finds its payload, dispatches it again at once.
-        End::GivenBack => Change {
-            timer: Timer::NowIfDetached,
-            ..on(Event::GivenBack, &["owner", "lease_until", "detached"])
+        End::GivenBack { with_body } => {
+            let timer = if with_body { Timer::After(0) } else { Timer::NowIfDetached };
+            let back = Change { timer, ..on(Event::GivenBack, LEASE) }
+                .with("attempt", attempt.saturating_sub(1).to_string());
+            if with_body { back.with("payload", body()) } else { back }
         }
-        .with("attempt", attempt.saturating_sub(1).to_string()),
     })
 }
 

@@ -4,6 +4,7 @@
 //! again, and if it comes to this process it is attached to the run that goes on.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use store::JobName;
@@ -44,6 +45,8 @@ pub(crate) struct Run {
     pub(crate) delivered_at: Instant,
     pub(crate) started_at: Instant,
     pub(crate) delivery: Mutex<Option<Receipt>>,
+    /// The epoch in which the store was last told that it runs here, or that it is detached.
+    pub(crate) epoch: AtomicU64,
     /// Ended early, because the worker shuts down.
     pub(crate) given_back: tokio_util::sync::CancellationToken,
 }
@@ -52,6 +55,12 @@ impl Run {
     /// Takes the delivery that is to be settled, if the run has one still.
     pub(crate) fn take_delivery(&self) -> Option<Receipt> {
         self.delivery.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the store was rolled back since it was told of this run: it may have lost that the
+    /// run is detached, by this worker or by another one, and its message may be gone.
+    pub(crate) fn is_of_before(&self, epoch: u64) -> bool {
+        self.epoch.load(Ordering::Relaxed) != epoch
     }
 
     /// Whether the run no longer depends on a message.
@@ -89,7 +98,11 @@ impl Runs {
         let Some(run) = runs.get(name).filter(|run| run.context.fence() == fence) else {
             return false;
         };
-        *run.delivery.lock().unwrap_or_else(PoisonError::into_inner) = Some(receipt);
+        let before = run.delivery.lock().unwrap_or_else(PoisonError::into_inner).replace(receipt);
+        // A copy of the same message, or one of a session that is over, which ignores this.
+        if let Some(before) = before {
+            before.ack();
+        }
         true
     }
 

@@ -52,8 +52,8 @@ use protocol::{UnixMillis, WorkMessage};
 use store::JobName;
 use store::accept::{Accept, First, Limits};
 use store::change::{Change, Changed, Right, Timer};
-use store::claim::{Claim, Claimed, runs_alone};
-use store::record::number;
+use store::claim::{Claim, Claimed};
+use store::lost::lost;
 
 use crate::Error;
 use crate::execution::{decide, record, retry_policy, run_handler};
@@ -258,23 +258,7 @@ impl Trial {
     /// What the scheduler does when the lease of a detached run has ended: no message would.
     fn lose(&self) {
         let record = self.seen().record;
-        let attempt: u32 = number(&record.attempt).unwrap_or_default();
-        let allowed: u32 = number(&record.attempts_allowed).unwrap_or(1);
-        let times = number(&record.lost).unwrap_or(0u32) + 1;
-        let right = Right::Fence(record.fence.unwrap_or_default());
-        let detail = format!("attempt {attempt} ended without an outcome");
-        let delete = &["owner", "lease_until", "detached"];
-        let lost = |event| Change { right, detail: detail.clone(), delete, ..self.change(event) };
-        let change = if record.cancel_requested.is_some() {
-            lost(Event::Cancelled)
-        } else if attempt >= allowed {
-            lost(Event::Failed).with("error", format!("{detail}; {allowed} allowed"))
-        } else {
-            let again = Change { redispatch: true, ..lost(Event::Lost) };
-            let again = again.with("lost", times.to_string());
-            if runs_alone(times, attempt, allowed) { again.with("alone", "1") } else { again }
-        };
-        self.bench.change(&change);
+        self.bench.change(&lost(&record, |event| self.change(event)));
     }
 
     /// Claims the job as a worker does to whom its message is delivered.

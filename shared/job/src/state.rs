@@ -113,7 +113,7 @@ words! {
         CancelAsked = "cancel_asked",
         /// A worker that is shutting down returned it unharmed; the attempt is not counted.
         GivenBack = "given_back",
-        /// The lease of a detached run ended without an outcome.
+        /// The lease of a run that needs no message ended without an outcome.
         Lost = "lost",
         /// The handler left the job to the outside world.
         HandedOver = "handed_over",
@@ -172,7 +172,7 @@ pub const TRANSITIONS: &[Transition] = &[
     on(State::Running,       Event::Progressed,  State::Running),
     on(State::Running,       Event::CancelAsked, State::Running),    // the handler decides
     on(State::Running,       Event::GivenBack,   State::Queued),
-    on(State::Running,       Event::Lost,        State::Queued),     // the next attempt, alone
+    on(State::Running,       Event::Lost,        State::Queued),     // the next attempt
     on(State::Running,       Event::HandedOver,  State::HandedOver),
     on(State::Running,       Event::Errored,     State::Retrying),
     on(State::Running,       Event::Succeeded,   State::Succeeded),

@@ -217,7 +217,6 @@ fn repeated(
         let never_claimed = fields.count("attempt") == 0;
         if is_older || (never_claimed && (submission.redelivered || is_old)) {
             fields.set("dispatched_at", at.0);
-            fields.set("epoch", epoch);
             return Accepted::Redispatch { dispatch };
         }
     }

@@ -22,6 +22,11 @@ pub(crate) fn is_held(job: &Standing, right: &Right) -> bool {
     }
 }
 
+/// A run for which no message comes again, or need not.
+fn is_watched(job: &Standing) -> bool {
+    job.fields.has("detached") || job.fields.has("cancel_requested")
+}
+
 /// A line of the timeline is one line, and not a long one.
 pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
@@ -46,7 +51,8 @@ impl Model {
         let leased = job.fields.number("lease_until").unwrap_or(0) > at.0;
         if !is_held(job, &change.right)
             || change.dispatch.is_some_and(|wanted| wanted != dispatch)
-            || (change.unless == Unless::Leased && leased)
+            || (matches!(change.unless, Unless::Leased | Unless::Unwatched) && leased)
+            || (change.unless == Unless::Unwatched && !is_watched(job))
         {
             return Changed::Stale;
         }
@@ -109,7 +115,7 @@ fn apply(
     let deadline = job.fields.number("deadline");
     let lease_until = job.fields.number("lease_until");
     let was_detached = job.fields.has("detached");
-    let was_asked = job.fields.has("cancel_requested");
+    let was_watched = is_watched(job);
     let revision = job.fields.count("revision") + 1;
     let dispatch = job.fields.count("dispatch") + 1;
     job.fields.set("state", to);
@@ -133,7 +139,7 @@ fn apply(
     job.fields.set_some("due_at", due);
     job.fields.remove(change.delete);
     // A run that goes on, and is detached or asked to stop: the scheduler watches its lease.
-    let is_watched = was_detached || was_asked || change.timer == Timer::LeaseEnd;
+    let is_watched = was_watched || change.timer == Timer::LeaseEnd;
     let due = due.or(lease_until.filter(|_| is_watched && to == from));
     job.timer = if to.is_terminal() { None } else { first_of(due, deadline) };
     if to != from {

@@ -49,6 +49,14 @@ pub enum Error {
         /// Where it says why.
         log: String,
     },
+    /// A node refused a command.
+    #[error("rabbitmqctl {what}: {said}")]
+    Control {
+        /// The command.
+        what: String,
+        /// What it said.
+        said: String,
+    },
     /// A file, a port or a process.
     #[error("{what}: {source}")]
     System {

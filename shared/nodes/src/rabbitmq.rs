@@ -159,8 +159,13 @@ pub(crate) fn control(directory: &Path, mapper: u16, arguments: &[&str]) -> Resu
         .stdin(Stdio::null())
         .output()
         .map_err(Error::system("rabbitmqctl"))?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr))
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        Ok(said)
+    } else {
+        Err(Error::Control { what: arguments.join(" "), said: said.trim().to_owned() })
+    }
 }
 
 const NODE: &str = "counterfoil@localhost";
@@ -241,7 +246,13 @@ fn start(directory: &Path, ports: Ports, management: bool) -> Result<Child, Erro
     if ready && is_up() {
         Ok(child)
     } else {
+        // What was started is a shell; the node itself goes on without it.
+        if let Some(pid) = node_pid(directory) {
+            crate::kill(pid);
+        }
         child.kill().ok();
+        child.wait().ok();
+        stop_mapper(ports.mapper);
         Err(Error::NotReady { program: "rabbitmq-server", log: log.display().to_string() })
     }
 }

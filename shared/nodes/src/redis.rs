@@ -24,6 +24,7 @@ pub struct Redis {
 
 const USERS: &str = "users.acl";
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
+const STOPS_WITHIN: Duration = Duration::from_secs(20);
 
 impl Redis {
     /// Starts Redis on a port, with its data in a directory.
@@ -103,7 +104,11 @@ impl Redis {
     fn end(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             terminate(self.child.id());
-            self.child.wait().ok();
+            let child = &mut self.child;
+            // One that is stopped takes no such signal.
+            if !wait_until(STOPS_WITHIN, || !matches!(child.try_wait(), Ok(None))) {
+                self.kill();
+            }
         }
     }
 }

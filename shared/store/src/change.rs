@@ -41,6 +41,9 @@ pub enum Unless {
     CancelAsked,
     /// A lease that is renewed.
     Leased,
+    /// The same, or a run that is neither detached nor asked to stop: its message brings it back.
+    /// The store may have been rolled back since somebody saw otherwise.
+    Unwatched,
 }
 
 /// The right to change a job.
@@ -234,6 +237,7 @@ impl Store {
                 Unless::Nothing => "",
                 Unless::CancelAsked => "cancel",
                 Unless::Leased => "lease",
+                Unless::Unwatched => "watched",
             })
             .arg(right)
             .arg(steps.len());

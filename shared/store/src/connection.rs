@@ -131,6 +131,11 @@ impl Store {
         Ok((connection, current.generation))
     }
 
+    /// Has the next call open the store anew.
+    pub(crate) async fn reopen(&self) {
+        self.inner.current.lock().await.connection = None;
+    }
+
     async fn give_up(&self, generation: u64) {
         let mut current = self.inner.current.lock().await;
         if current.generation == generation {

@@ -32,6 +32,7 @@ pub mod change;
 pub mod claim;
 pub mod due;
 pub mod list;
+pub mod lost;
 pub mod outbox;
 pub mod read;
 pub mod replay;

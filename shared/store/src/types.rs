@@ -23,7 +23,7 @@ impl Store {
                 .arg(job_type.as_str())
                 .arg(queue.as_str());
         }
-        self.run(&pipeline).await.map(drop)
+        self.run_and_heed(pipeline).await
     }
 
     /// Every announced type and its queue.
@@ -52,6 +52,17 @@ impl Store {
     pub async fn alive(&self, now: protocol::UnixMillis) -> Result<(), Error> {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("HSET").arg(self.keys().deployment()).arg("alive_at").arg(now.0);
-        self.run(&pipeline).await.map(drop)
+        self.run_and_heed(pipeline).await
+    }
+
+    /// Runs what is run every few seconds, and looks whether the store is in a later epoch than
+    /// this process: then somebody who knew more has raised it, and the store is opened anew.
+    async fn run_and_heed(&self, mut pipeline: Pipeline) -> Result<(), Error> {
+        pipeline.cmd("HGET").arg(self.keys().deployment()).arg("epoch");
+        let epoch = self.run(&pipeline).await?.pop().unwrap_or_default();
+        if Reply::new(epoch)?.parse(0).is_ok_and(|epoch: u64| epoch > self.epoch()) {
+            self.reopen().await;
+        }
+        Ok(())
     }
 }

@@ -303,7 +303,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
 }
 
 pub(super) fn unless() -> impl Strategy<Value = Unless> {
-    select(vec![Unless::Nothing, Unless::CancelAsked, Unless::Leased])
+    select(vec![Unless::Nothing, Unless::CancelAsked, Unless::Leased, Unless::Unwatched])
 }
 
 pub(super) fn timer() -> impl Strategy<Value = Timer> {

@@ -240,7 +240,10 @@ impl State {
                     to.push(Action::Record { worker, run, event, unheard: true });
                 }
             }
-            if left.detaches > 0 && at.delivery.is_some() {
+            // It beats on its own account, and sooner or later in any case.
+            if at.epoch != self.store.epoch && self.store.run_seen == self.run {
+                to.push(Action::Beat { worker, run, detach: true });
+            } else if left.detaches > 0 && at.delivery.is_some() {
                 to.push(Action::Beat { worker, run, detach: true });
             }
         }

@@ -102,6 +102,9 @@ pub enum Mistake {
     /// A second loss takes away the record of the first, and the epoch that it began is given once
     /// more: two changes have one epoch and revision.
     EpochGivenTwice,
+    /// A submission that is sent again after a loss makes its job look as if something had been
+    /// heard of it, and is lost on the way.
+    EpochInVain,
 }
 
 impl Mistake {
@@ -125,5 +128,6 @@ impl Mistake {
         Self::RefusedAndAcked,
         Self::LateConfirm,
         Self::EpochGivenTwice,
+        Self::EpochInVain,
     ];
 }

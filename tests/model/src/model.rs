@@ -175,7 +175,8 @@ impl State {
             }
             Action::Settle { worker } => self.workers[worker].settling = None,
             Action::Beat { worker, run, detach } => {
-                self.left.detaches -= u8::from(detach);
+                let is_forced = self.workers[worker].runs[run].epoch != self.store.epoch;
+                self.left.detaches -= u8::from(detach && !is_forced);
                 self.beat(worker, run, detach, protocol);
             }
             Action::WorkerLeaves { worker, lives } => {

@@ -25,9 +25,10 @@ pub fn always() -> Vec<Property<Protocol>> {
             let is_whole = state.run == 0 && !state.workers.is_empty();
             !is_whole || state.all_jobs(|job| state.is_settled(job)) || !state.rests(protocol)
         }),
-        always_true("I2 what waits or runs has a message, or a timer", |_, state| {
-            state.run > 0 || state.all_jobs(|job| state.is_carried(job))
-        }),
+        always_true(
+            "I2 what waits or runs has a message, or a timer, or is said to be lost",
+            |_, state| state.all_jobs(|job| state.is_carried(job) || state.is_said_lost(job)),
+        ),
         always_true("I2 what was confirmed is in the line, or recorded", |_, state| {
             state.run > 0 || state.all_jobs(|job| state.is_kept(job))
         }),
@@ -123,6 +124,13 @@ impl State {
             JobState::Retrying => record.timer,
             _ => true,
         }
+    }
+
+    /// Whether each answer about a job says that how it goes on may be lost; then its client sends
+    /// it again.
+    fn is_said_lost(&self, job: u8) -> bool {
+        let is_noticed = self.store.run_seen == self.run;
+        self.store.job(job).is_none_or(|job| !is_noticed || job.epoch < self.store.epoch)
     }
 
     /// Whether a confirmed submission is not lost.

@@ -123,6 +123,16 @@ pub fn small() -> Vec<Search> {
             ],
         ),
         of(
+            "loss: and a cancellation of what runs",
+            work(Budget { losses: 1, syncs: 1, cancels: 1, ..NONE }),
+            &["a loss is noticed"],
+        ),
+        of(
+            "loss: and detached runs, jobs given back",
+            work(Budget { losses: 1, syncs: 1, detaches: 1, give_backs: 1, ..NONE }),
+            &["a loss is noticed"],
+        ),
+        of(
             "loss: the store comes back as it was, twice",
             work(Budget { losses: 2, syncs: 2, ..NONE }),
             &["a loss is noticed"],

@@ -144,6 +144,8 @@ pub struct Run {
     pub delivery: Option<Work>,
     /// How it ended; it is being recorded.
     pub ended: Option<job::Event>,
+    /// The epoch in which the store was last told that it runs, or that it is detached.
+    pub epoch: u8,
 }
 
 /// A worker process.

@@ -174,7 +174,10 @@ impl Store {
                 let is_left_out = mistake == Some(Mistake::NotDispatchedAgain);
                 if job.state == State::Queued && again && !is_left_out {
                     job.dispatch += u8::from(mistake == Some(Mistake::NumberInVain));
-                    (job.epoch, job.is_sent) = (epoch, true);
+                    job.is_sent = true;
+                    if mistake == Some(Mistake::EpochInVain) {
+                        job.epoch = epoch;
+                    }
                     return Accepted::Redispatch(job.dispatch);
                 }
                 let is_left = !job.detached && !job.leased;
@@ -270,6 +273,7 @@ impl Store {
         if change.fence.is_some_and(|fence| fence != record.fence)
             || change.dispatch.is_some_and(|number| number != record.dispatch)
             || (change.unless_leased && record.leased)
+            || (change.if_watched && !(record.detached || record.cancel_asked))
         {
             return Changed::Refused;
         }
@@ -303,17 +307,29 @@ pub struct Change {
     pub dispatch: Option<u8>,
     /// Only once the lease has ended.
     pub unless_leased: bool,
+    /// Only of a run that is detached or asked to stop.
+    pub if_watched: bool,
     /// It gives way to a cancellation.
     pub unless_cancelled: bool,
     /// The next attempt runs alone.
     pub alone: bool,
+    /// The body is written with it, and it is due at once.
+    pub with_body: bool,
 }
 
 impl Change {
     /// An event without a condition.
     pub fn new(event: Event) -> Self {
-        let (unless_leased, unless_cancelled, alone) = (false, false, false);
-        Self { event, fence: None, dispatch: None, unless_leased, unless_cancelled, alone }
+        Self {
+            event,
+            fence: None,
+            dispatch: None,
+            unless_leased: false,
+            if_watched: false,
+            unless_cancelled: false,
+            alone: false,
+            with_body: false,
+        }
     }
 }
 
@@ -353,7 +369,8 @@ impl Job {
         match change.event {
             Event::GivenBack => {
                 self.attempt = self.attempt.saturating_sub(1);
-                self.timer = was_detached;
+                self.timer = was_detached || change.with_body;
+                self.payload |= change.with_body;
             }
             Event::Errored => {
                 (self.payload, self.timer, self.lost, self.alone) = (true, true, 0, false);

@@ -48,7 +48,8 @@ impl State {
             (Meaning::Started | Meaning::Start { .. }, Some(job)) => {
                 let delivery = delivery.filter(|_| !protocol.makes(Mistake::WorkAckedFirst));
                 let (fence, attempt, job) = (job.fence, job.attempt, work.job);
-                let run = Run { job, fence, nonce, attempt, delivery, ended: None };
+                let epoch = self.store.epoch;
+                let run = Run { job, fence, nonce, attempt, delivery, ended: None, epoch };
                 self.workers[at].runs.push(run);
                 self.workers[at].runs.sort();
                 self.workers[at].claiming = None;
@@ -57,9 +58,15 @@ impl State {
             (Meaning::CancelAsked | Meaning::Exhausted, Some(job)) => {
                 let is_cancelled = meaning == Meaning::CancelAsked;
                 let event = if is_cancelled { Event::Cancelled } else { Event::Failed };
-                let change = Change { fence: Some(job.fence), ..Change::new(event) };
-                self.change(work.job, &change, None);
-                self.settle(at, delivery);
+                let (fence, unless_leased) = (Some(job.fence), true);
+                let change = Change { fence, unless_leased, ..Change::new(event) };
+                if self.change(work.job, &change, None) == Changed::Refused {
+                    self.workers[at].claiming = None;
+                    let back = delivery.map(|work| Work { redelivered: true, ..work });
+                    self.work.extend(back);
+                } else {
+                    self.settle(at, delivery);
+                }
             }
         }
         Some(())
@@ -109,7 +116,9 @@ impl State {
         self.open(protocol);
         let fence = (!protocol.makes(Mistake::NoFence)).then_some(run.fence);
         let unless_cancelled = event == Event::Errored;
-        let change = Change { fence, unless_cancelled, ..Change::new(event) };
+        let is_of_before = run.epoch != self.store.epoch;
+        let with_body = event == Event::GivenBack && (run.delivery.is_none() || is_of_before);
+        let change = Change { fence, unless_cancelled, with_body, ..Change::new(event) };
         let mut changed = self.change(run.job, &change, Some(run.nonce));
         if changed == Changed::CancelAsked {
             let instead = Change { fence, ..Change::new(Event::Cancelled) };
@@ -146,8 +155,9 @@ impl State {
         self.open(protocol);
         let held = self.store.beat(run.job, run.fence, detach);
         if detach || !held {
+            let epoch = self.store.epoch;
             let worker = &mut self.workers[at];
-            worker.runs[place].delivery = None;
+            (worker.runs[place].delivery, worker.runs[place].epoch) = (None, epoch);
             if !held {
                 worker.runs.remove(place);
             }
@@ -208,8 +218,8 @@ impl State {
         self.open(protocol);
         let dispatch = Some(seen.dispatch);
         let of_lease = |event| {
-            let (fence, unless_leased) = (Some(seen.fence), true);
-            Change { dispatch, fence, unless_leased, ..Change::new(event) }
+            let (fence, unless_leased, if_watched) = (Some(seen.fence), true, true);
+            Change { dispatch, fence, unless_leased, if_watched, ..Change::new(event) }
         };
         let allowed = protocol.bounds.attempts;
         let change = match seen.state {

@@ -50,6 +50,9 @@ fn where_it_shows(mistake: Mistake) -> (Bounds, &'static str) {
         Mistake::LateConfirm => {
             (bounds(2, Budget { errors: 1, detaches: 1, give_backs: 1, ..none }), "I2")
         }
+        Mistake::EpochInVain => {
+            (bounds(1, Budget { losses: 1, syncs: 1, errors: 1, crashes: 2, ..none }), "I2")
+        }
         Mistake::EpochGivenTwice => (bounds(2, Budget { losses: 2, syncs: 2, ..none }), "I"),
     }
 }

@@ -42,7 +42,8 @@ const ROLL_BACKS_TIME: f64 = 1.0 / 6.0;
 const ROLL_BACKS_JOBS: f64 = 0.1;
 /// What else happens while Redis loses what it has acknowledged.
 const BESIDE_ROLL_BACKS: &[(Kind, u32)] = &[
-    (Kind::RolledBack, 20),
+    (Kind::RolledBack, 40),
+    (Kind::StaleReplica, 10),
     (Kind::WorkerKilled, 30),
     (Kind::ServerKilled, 15),
     (Kind::ClientKilled, 15),
@@ -57,7 +58,7 @@ impl Campaign {
     }
 
     fn stages(&self) -> [Stage; 2] {
-        let faults = Kind::ALL.iter().filter(|(kind, _)| *kind != Kind::RolledBack);
+        let faults = Kind::ALL.iter().filter(|(kind, _)| !kind.is_roll_back());
         let nothing_lost = Stage {
             name: "nothing-lost",
             directory: self.directory.join("nothing-lost"),

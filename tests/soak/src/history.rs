@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::handlers::Task;
+
 /// A point in time: microseconds since 1970 by this machine's clock, which all processes share.
 pub type Micros = u64;
 
@@ -38,9 +40,23 @@ pub enum Seen {
     Journaled {
         /// The job.
         id: String,
+        /// What it is to do.
+        task: Task,
+    },
+    /// `submit` has failed: nothing is on disk, and the caller knows.
+    NotJournaled {
+        /// How many jobs.
+        count: u64,
     },
     /// A producer without a journal: the broker has confirmed it.
     Confirmed {
+        /// The job.
+        id: String,
+        /// What it is to do.
+        task: Task,
+    },
+    /// It is about to be asked to stop.
+    CancelAsked {
         /// The job.
         id: String,
     },
@@ -162,4 +178,27 @@ pub fn is_at_work(path: &Path, pid: u32) -> std::io::Result<bool> {
         }
     }
     Ok(!running.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_at_work_between_the_beginning_and_the_end_of_a_run_of_its_own()
+    -> anyhow::Result<()> {
+        let name = format!("counterfoil-soak-{}.history", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let log = Log::open(&path)?;
+        let (job, fence) = ("shop:A-1".to_owned(), "1-a".to_owned());
+        let me = std::process::id();
+        assert!(!is_at_work(&path, me)?);
+        log.write(Seen::Began { job: job.clone(), attempt: 1, fence: fence.clone() });
+        assert!(is_at_work(&path, me)?);
+        assert!(!is_at_work(&path, me + 1)?);
+        log.write(Seen::Ended { job, fence });
+        assert!(!is_at_work(&path, me)?);
+        std::fs::remove_file(path)?;
+        Ok(())
+    }
 }

@@ -12,6 +12,7 @@ use soak::handlers;
 use soak::history::Log;
 use soak::load::{self, Load, Mix};
 use soak::selftest;
+use tokio::signal::unix::SignalKind;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Parser)]
@@ -114,13 +115,14 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
                 seed: seed.unwrap_or_else(|| fastrand::u64(..)),
             };
             println!("seed {}", campaign.seed);
-            let report = soak::campaign::run(&campaign).await?;
+            let report = unless_told(soak::campaign::run(&campaign)).await?;
             println!("{}", report.summary());
             println!("everything else: {}", campaign.directory.join("report.json").display());
             return Ok(if report.is_clean() && report.has_tested() { 0 } else { 1 }.into());
         }
         Command::Selftest { bug, directory } => {
-            let all = selftest::run(std::path::absolute(directory)?, programs()?, bug).await?;
+            let testing = selftest::run(std::path::absolute(directory)?, programs()?, bug);
+            let all = unless_told(testing).await?;
             let seeded = all.iter().filter(|caught| caught.bug.is_some());
             let right = seeded.clone().filter(|caught| caught.is_right());
             println!("{} of {} seeded mistakes caught", right.count(), seeded.count());
@@ -131,6 +133,19 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
     Ok(std::process::ExitCode::SUCCESS)
 }
 
+/// Dropped halfway, a campaign ends its processes and nodes.
+async fn unless_told<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+        .map(tokio::signal::unix::signal)
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?;
+    let told = futures_util::future::select_all(signals.iter_mut().map(|it| Box::pin(it.recv())));
+    tokio::select! {
+        done = work => done,
+        _ = told => anyhow::bail!("ended before its time"),
+    }
+}
+
 fn programs() -> anyhow::Result<Programs> {
     Programs::beside(std::env::current_exe()?)
 }
@@ -139,7 +154,7 @@ fn programs() -> anyhow::Result<Programs> {
 fn until_told() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let told = stop.clone();
-    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut term = tokio::signal::unix::signal(SignalKind::terminate())?;
     tokio::spawn(async move {
         term.recv().await;
         told.cancel();

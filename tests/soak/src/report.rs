@@ -112,7 +112,7 @@ impl Report {
         report.jobs = report.counters.jobs;
         report.faults_in_all = faults.len();
         report.faults = crate::faults::by_kind(&faults);
-        report.floors = floors(campaign.share(), &faults, &report.counters);
+        report.floors = floors(campaign.share(), campaign.jobs, &faults, &report.counters);
         report.recovery_ms = recovery.into_iter().map(|(k, t)| (k, Recovery::of(t))).collect();
         report
     }
@@ -163,7 +163,7 @@ impl Report {
 
     /// Whether it has tested what it is for.
     pub fn has_tested(&self) -> bool {
-        self.jobs > 0 && self.cut_stories.fallen > 0 && self.floors.iter().all(Floor::is_met)
+        self.cut_stories.has_tested() && self.floors.iter().all(Floor::is_met)
     }
 }
 

@@ -117,7 +117,7 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     fleet.retire(Role::Client, ENDS_WITHIN).await?;
     let healed = Instant::now();
     let settled = settle_all(stage, &world).await;
-    let rested = came_to_rest(&world, SETTLES_WITHIN).await?;
+    came_to_rest(&world, SETTLES_WITHIN).await?;
     let settling = healed.elapsed();
     settled.stop.cancel();
     let mut open = 0;
@@ -126,6 +126,9 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     }
     fleet.retire(Role::Worker, ENDS_WITHIN).await?;
     fleet.retire(Role::Server, ENDS_WITHIN).await?;
+    // Only now is nothing held by anybody.
+    let queues = waiting(&world).await?;
+    let unexplained = fleet.unexplained()?;
     fleet.end().await;
     memory.abort();
 
@@ -135,7 +138,7 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     drop(injector);
     let world = Arc::into_inner(world).context("the injector has ended")?.into_inner();
     let mut end = FinalState::read(&mut world.root().await?, directory, stage.size).await?;
-    end.left.queues = rested;
+    (end.left.queues, end.unexplained) = (queues, unexplained);
     end.left.memory_kib = memory::read(directory);
     let mut findings = check(directory, stage.size, &end, &faults)?;
     findings.counters.redeliveries = world.redelivered();
@@ -181,33 +184,38 @@ async fn settle_all(stage: &Stage, world: &Mutex<World>) -> Settling {
     Settling { stop, tasks }
 }
 
-/// Waits until no message waits and no job is under way; what is left when the time is up.
-async fn came_to_rest(
-    world: &Mutex<World>,
-    within: Duration,
-) -> anyhow::Result<BTreeMap<String, u32>> {
-    let world = world.lock().await;
-    let mut settings: client::Settings = settings::load_with(None, [])?;
-    settings.amqp.url = world.direct_amqp_url(SERVER_USER);
-    let connection = Connection::open(&settings.amqp, "the campaign").await?;
-    let mut root = world.root().await?;
+/// Waits until no message waits and no job is under way, or the time is up.
+async fn came_to_rest(world: &Mutex<World>, within: Duration) -> anyhow::Result<()> {
+    let mut root = world.lock().await.root().await?;
     let until = Instant::now() + within;
-    loop {
-        let mut queues = BTreeMap::new();
-        let work = topology::work_queue(&job::QueueName::default());
-        for queue in
-            [topology::INTAKE_QUEUE, topology::INQUIRY_QUEUE, topology::DROPPED_QUEUE, &work]
-        {
-            queues.insert(queue.to_owned(), connection.depth(queue).await?.ready);
+    while Instant::now() < until {
+        let messages: u32 = waiting(world).await?.values().sum();
+        if messages == 0 && unfinished(&mut root).await? == 0 {
+            break;
         }
-        let busy: u64 = unfinished(&mut root).await?;
-        let waiting: u32 = queues.values().sum();
-        if (waiting == 0 && busy == 0) || Instant::now() >= until {
-            connection.close().await;
-            return Ok(queues);
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
+    Ok(())
+}
+
+/// How many messages wait in each queue of the server's.
+async fn waiting(world: &Mutex<World>) -> anyhow::Result<BTreeMap<String, u32>> {
+    let mut settings: client::Settings = settings::load_with(None, [])?;
+    settings.amqp.url = world.lock().await.direct_amqp_url(SERVER_USER);
+    let connection = Connection::open(&settings.amqp, "the campaign").await?;
+    let work = topology::work_queue(&job::QueueName::default());
+    let mut queues = BTreeMap::new();
+    for queue in [
+        topology::INTAKE_QUEUE,
+        topology::INQUIRY_QUEUE,
+        topology::DROPPED_QUEUE,
+        topology::DEAD_QUEUE,
+        &work,
+    ] {
+        queues.insert(queue.to_owned(), connection.depth(queue).await?.ready);
+    }
+    connection.close().await;
+    Ok(queues)
 }
 
 async fn unfinished(root: &mut redis::aio::MultiplexedConnection) -> anyhow::Result<u64> {

@@ -22,8 +22,7 @@ async fn wherever_the_way_of_a_submission_is_cut_its_story_ends_the_same() -> an
     assert!(places.len() >= 60, "{counts:?}");
     let outcome = run(places, RIGS).await?;
     assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
-    // Some frames are of a clock and not of the story: they come when they come.
-    assert!(outcome.fallen * 10 >= outcome.stories * 8, "{outcome:?}");
+    assert!(outcome.has_tested(), "{outcome:?}");
     println!("{outcome:?} of {counts:?}");
     Ok(())
 }
@@ -39,8 +38,8 @@ async fn a_worker_that_loses_both_of_its_connections_at_once_works_again() -> an
     rig.stop().await
 }
 
-/// Found by the campaign: what was due, and was not sent because the connection failed, waited for a
-/// minute, which is for a scheduler that dies.
+/// Found by the campaign: what was due, and was not sent because the connection failed, waited for
+/// a minute, which is for a scheduler that dies.
 #[tokio::test]
 async fn what_is_due_when_the_servers_connection_fails_is_sent_with_the_next_one()
 -> anyhow::Result<()> {

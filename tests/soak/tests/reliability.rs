@@ -6,6 +6,7 @@ use faults::Bug;
 use serde_json::Value;
 use soak::checker::Invariant;
 use soak::faults::Kind;
+use soak::floors::COUNTED;
 
 fn document() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/RELIABILITY.md");
@@ -21,6 +22,13 @@ fn the_document_names_every_fault_with_how_often_it_comes() {
     for (kind, times) in Kind::ALL {
         let name = serde_json::to_value(kind).unwrap_or(Value::Null);
         has(&format!("| `{}` | {times} | {} |", name.as_str().unwrap_or_default(), kind.what()));
+    }
+}
+
+#[test]
+fn the_document_names_what_a_run_must_have_met_with() {
+    for (what, at_least, _) in COUNTED {
+        has(&format!("| {what} | {at_least} |"));
     }
 }
 

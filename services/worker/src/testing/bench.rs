@@ -150,6 +150,7 @@ impl Bench {
             delivered_at: now,
             started_at: now,
             delivery: Mutex::new(None),
+            epoch: 1.into(),
             given_back,
         }
     }

@@ -30,14 +30,15 @@ if record == 'job' then
   if ARGV[6] == '' then return { 'duplicate' } end
   -- It may be that no message is out, or that one is: it is sent again under the number that it
   -- has. Another number would make a message that is out worthless, and whoever took it might die
-  -- before sending its own.
+  -- before sending its own. The epoch stays for the same reason: it says that this was not heard of
+  -- since, until it is claimed.
   if seen[3] == ARGV[7] and (is_older
     or (seen[4] == '0' and (ARGV[5] == '1' or waits > tonumber(ARGV[6])))) then
-    redis.call('HSET', KEYS[1], 'dispatched_at', at, 'epoch', ARGV[12])
+    redis.call('HSET', KEYS[1], 'dispatched_at', at)
     return { 'redispatch', seen[5] }
   end
   -- The store was rolled back since it started, and nobody runs it: its end was lost, and its
-  -- message with it. The claim tells by the epoch that it may start it, so that one stays.
+  -- message with it. The claim tells by the epoch that it may start it.
   if seen[3] == ARGV[8] and is_older and not seen[10] and tonumber(seen[11] or 0) <= at then
     return { 'redispatch', seen[5] }
   end

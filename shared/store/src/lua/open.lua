@@ -28,6 +28,9 @@ end
 local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch'))
 if ARGV[2] ~= '1' and ARGV[7] ~= ARGV[1] and epoch <= tonumber(ARGV[6]) then
   redis.call('HSET', KEYS[1], 'epoch', ARGV[6] + 1)
+  -- Whoever came first had never heard of it, and found nothing that it missed.
+  redis.call('HSETNX', KEYS[1], 'lost_from', 0)
+  redis.call('HSETNX', KEYS[1], 'lost_to', at)
 end
 local lost = redis.call('HMGET', KEYS[1], 'lost_from', 'lost_to')
 return { seen[1], seen[2], redis.call('HGET', KEYS[1], 'epoch'), redis.call('GET', KEYS[2]),

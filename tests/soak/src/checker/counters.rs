@@ -17,6 +17,8 @@ pub struct Counters {
     pub kills_while_running: usize,
     /// Processes that ended at a crash point.
     pub crashes: usize,
+    /// Submissions that failed: nothing was on disk, and the caller knew.
+    pub not_journaled: usize,
     /// Outcomes that were refused because another attempt had the right.
     pub refused_writes: usize,
     /// Receipts that say `duplicate`.
@@ -40,6 +42,11 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Answers with a word.
+    pub fn word(&self, word: &str) -> usize {
+        self.words.get(word).copied().unwrap_or_default()
+    }
+
     /// Adds those of another stage.
     pub fn add(&mut self, other: Self) {
         self.jobs += other.jobs;
@@ -47,6 +54,7 @@ impl Counters {
         self.unfinished_runs += other.unfinished_runs;
         self.kills_while_running += other.kills_while_running;
         self.crashes += other.crashes;
+        self.not_journaled += other.not_journaled;
         self.refused_writes += other.refused_writes;
         self.duplicates += other.duplicates;
         self.lost_confirms += other.lost_confirms;

@@ -7,7 +7,8 @@ use client::journal::{Query, Reader};
 use redis::aio::MultiplexedConnection;
 use serde::Serialize;
 
-use super::{Findings, Invariant};
+use super::losses::Losses;
+use super::{Findings, Invariant, Job};
 use crate::fleet::{Size, client_name, journal};
 use crate::world::PREFIX;
 
@@ -74,10 +75,16 @@ pub struct FinalState {
     pub left: Left,
     /// How often the store was rolled back, and one.
     pub epoch: u64,
+    /// Jobs that are not done, as the store counts them for quotas, by client.
+    pub counted: BTreeMap<String, u64>,
+    /// Ends of processes that nobody made, and panics.
+    pub unexplained: Vec<String>,
 }
 
-/// The bound of a process's memory: a debug build under a flood of faults.
-const MEMORY_KIB_MAX: u64 = 512 * 1024;
+/// The bound of a process's memory under a flood of faults.
+const MEMORY_KIB_MAX: u64 = 256 * 1024;
+/// Servers, workers, clients.
+const ROLES: usize = 3;
 
 impl FinalState {
     /// Reads records and journals.
@@ -97,6 +104,10 @@ impl FinalState {
         state.epoch = redis::cmd("HGET").arg(key).arg("epoch").query_async(root).await?;
         state.left.outbox =
             redis::cmd("XLEN").arg(format!("{PREFIX}:{{0}}:outbox")).query_async(root).await?;
+        state.counted = redis::cmd("HGETALL")
+            .arg(format!("{PREFIX}:{{0}}:unfinished"))
+            .query_async(root)
+            .await?;
         for number in 0..size.clients {
             let client = client_name(number);
             let entries = standings(&journal(directory, &client), &client)?;
@@ -105,31 +116,52 @@ impl FinalState {
         Ok(state)
     }
 
-    /// Whether its client has seen its end, which the store has lost since: nobody asks for more.
-    fn is_over(&self, name: &str, record: &Record) -> bool {
-        let Some((client, id)) = name.split_once(':') else { return false };
-        let is_older = record.order().is_some_and(|(epoch, _)| epoch < self.epoch);
-        let entries = self.journals.get(client).into_iter().flatten();
-        is_older && entries.clone().any(|(of, standing)| of == id && standing == "done")
-    }
-
-    pub(super) fn check(&self, findings: &mut Findings) {
+    pub(super) fn check(
+        &self,
+        jobs: &HashMap<String, Job>,
+        losses: &Losses,
+        findings: &mut Findings,
+    ) {
         for (queue, count) in self.left.queues.iter().filter(|(_, count)| **count > 0) {
             findings.add(Invariant::I13, queue, format!("{count} messages"));
         }
         if self.left.outbox > 0 {
             findings.add(Invariant::I13, "outbox", format!("{} entries", self.left.outbox));
         }
+        let mut unfinished: BTreeMap<&str, u64> = BTreeMap::new();
         for (name, record) in &self.records {
-            if record.kind() == "job" && !record.is_final() && !self.is_over(name, record) {
-                let seen = format!("{:?}", record.0);
-                findings.add(Invariant::I13, name, seen);
+            if record.kind() != "job" || record.is_final() {
+                continue;
             }
+            *unfinished.entry(name.split(':').next().unwrap_or_default()).or_default() += 1;
+            // Its client has seen its end, which the store has lost since: nobody asks for more.
+            let is_over = jobs.get(name).is_some_and(|job| {
+                job.journal.as_deref() == Some("done") && job.has_lost_its_end(losses)
+            });
+            if !is_over {
+                findings.add(Invariant::I13, name, format!("{:?}", record.0));
+            }
+        }
+        let counted: BTreeMap<&str, u64> =
+            self.counted.iter().map(|(client, count)| (client.as_str(), *count)).collect();
+        if counted != unfinished {
+            let seen = format!("counted are {counted:?}, recorded {unfinished:?}");
+            findings.add(Invariant::I13, "unfinished jobs", seen);
+        }
+        if losses.is_empty() && self.epoch > 1 {
+            let seen = format!("epoch {}: a loss was declared that was none", self.epoch);
+            findings.add(Invariant::I10, "deployment", seen);
+        }
+        if self.left.memory_kib.len() < ROLES {
+            findings.add(Invariant::I14, "memory", "not measured of every role");
         }
         for (role, memory) in &self.left.memory_kib {
             if *memory > MEMORY_KIB_MAX {
                 findings.add(Invariant::I14, role, format!("{memory} KiB"));
             }
+        }
+        for ended in &self.unexplained {
+            findings.add(Invariant::I14, "a process", ended.clone());
         }
     }
 }

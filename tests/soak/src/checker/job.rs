@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use super::Findings;
+use super::losses::Losses;
 use super::told::Told;
 use crate::checker::final_state::Record;
 use crate::faults::Fault;
-use crate::history::{Entry, Micros, Seen};
+use crate::history::{Entry, Seen};
 
 /// What was seen of one job, and how its journal has it in the end.
 #[derive(Debug, Default)]
@@ -26,14 +27,8 @@ pub(super) struct Case<'a> {
     pub(super) told: Vec<Told<'a>>,
     pub(super) record: Option<&'a Record>,
     pub(super) faults: &'a [Fault],
-    /// The store has said that it lost a stretch of time in which something of it happened.
-    pub(super) is_rolled_back: bool,
+    pub(super) losses: &'a Losses,
 }
-
-/// A disturbance may show itself a while after it is over: leases end, connections are made anew.
-pub(super) const AFTERMATH: Micros = 30_000_000;
-/// What was said before a roll-back may arrive so long after it.
-pub(super) const UNDER_WAY: Micros = 10_000_000;
 
 impl Job {
     /// Holds everything against what was promised.
@@ -42,13 +37,13 @@ impl Job {
         name: &str,
         record: Option<&Record>,
         faults: &[Fault],
+        losses: &Losses,
         findings: &mut Findings,
     ) {
         self.seen.sort_by_key(|entry| entry.at);
         self.runs.sort_by_key(|entry| entry.at);
         findings.counters.jobs += usize::from(!name.contains(":never-"));
-        let is_rolled_back = self.is_in(faults);
-        let case = Case { name, job: self, told: self.told(), record, faults, is_rolled_back };
+        let case = Case { name, job: self, told: self.told(), record, faults, losses };
         case.is_recorded(findings);
         case.has_one_ticket(findings);
         case.never_goes_back(findings);
@@ -58,13 +53,14 @@ impl Job {
         case.has_one_run_at_a_time(findings);
         case.is_of_its_right(findings);
         case.ended_as_it_is(findings);
+        case.had_its_attempts(findings);
     }
 
-    fn is_in(&self, faults: &[Fault]) -> bool {
-        let mut lost = faults.iter().filter_map(|fault| fault.effect.lost);
-        let at = || self.seen.iter().chain(&self.runs).map(|entry| entry.at);
-        let (first, last) = (at().min().unwrap_or_default(), at().max().unwrap_or_default());
-        lost.any(|(from, to)| first <= to.saturating_add(UNDER_WAY) && last >= from)
+    /// Whether its client was told of an end that the store has lost since.
+    pub(super) fn has_lost_its_end(&self, losses: &Losses) -> bool {
+        let told = self.told();
+        let mut ends = told.iter().filter(|told| told.answer["done"] == true);
+        ends.any(|told| losses.hold_told(told.answer))
     }
 
     fn told(&self) -> Vec<Told<'_>> {

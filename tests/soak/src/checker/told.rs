@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use protocol::UnixMillis;
 use serde_json::Value;
 
 use super::final_state::Record;
-use super::job::{AFTERMATH, Case, UNDER_WAY};
+use super::job::Case;
 use super::{Findings, Invariant};
 use crate::faults::{Fault, Kind};
 use crate::history::{Entry, Micros, Seen};
@@ -35,10 +34,9 @@ impl Told<'_> {
         self.text("answer") == "found"
     }
 
-    /// Whether it says that what was known then may be lost.
-    fn is_of_lost(&self, known: Micros) -> bool {
-        let until = self.answer["lost_between"][1].as_str().and_then(UnixMillis::parse);
-        until.is_some_and(|until| known <= until.0.unsigned_abs() * 1000 + UNDER_WAY)
+    /// Whether it says that something may be lost.
+    fn says_lost(&self) -> bool {
+        self.answer["lost_between"].is_array()
     }
 }
 
@@ -47,16 +45,22 @@ impl Case<'_> {
     pub(super) fn is_recorded(&self, findings: &mut Findings) {
         let kind = self.record.map_or("none", |record| record.kind());
         let journal = self.job.journal.as_deref();
+        let last = self.told.iter().rfind(|t| t.is_found() && t.answer["accepted_at"].is_string());
+        let is_lost = last.is_some_and(|t| self.losses.hold_accepted(t.answer));
         // Its client has seen the end or the refusal, and will not ask again for what the store
         // forgot.
-        let is_closed = matches!(journal, Some("done" | "refused"));
-        if self.is_rolled_back && kind == "none" && is_closed {
+        let has_end = match journal {
+            Some("done") => is_lost && self.job.has_lost_its_end(self.losses),
+            Some("refused") => self.told.iter().any(|t| self.losses.hold_heard(t.at)),
+            _ => false,
+        };
+        if kind == "none" && has_end {
             findings.counters.forgotten_by_roll_back += 1;
             return;
         }
         let receipt = self.told.iter().find(|t| t.kind == "receipt" && t.is_found());
         // To cancel what the store forgot makes its identifier void.
-        let is_void = self.is_rolled_back && kind == "voided";
+        let is_void = is_lost && kind == "voided";
         if let Some(receipt) = receipt
             && !is_void
             && !["job", "retired"].contains(&kind)
@@ -105,42 +109,53 @@ impl Case<'_> {
             }
         }
         // In the order in which they were told; the questions look back.
-        let mut newest: Vec<(Micros, (u64, u64))> = Vec::new();
-        for (order, t) in ordered.filter(|(_, t)| t.kind == "status" || t.kind == "receipt") {
+        let mut newest: Vec<(Micros, (u64, u64), bool)> = Vec::new();
+        for (order, t) in ordered {
             if let Some(asked) = t.asked {
-                let before = newest.partition_point(|(at, _)| *at < asked);
-                if let Some((at, known)) = before.checked_sub(1).map(|at| newest[at])
+                let before = newest.partition_point(|(at, ..)| *at < asked);
+                if let Some((_, known, is_lost)) = before.checked_sub(1).map(|at| newest[at])
                     && known > order
-                    // It says itself that what was told before may be lost.
-                    && !t.is_of_lost(at)
+                    // It says itself that what was told before may be lost, and it may.
+                    && !(t.says_lost() && is_lost)
                 {
                     let seen = format!("{order:?} was told at {}, after {known:?}", t.at);
                     findings.add(Invariant::I4, self.name, seen);
                 }
             }
-            let so_far = newest.last().map_or(order, |(_, newest)| (*newest).max(order));
-            newest.push((t.at, so_far));
+            let this = (t.at, order, self.losses.hold_told(t.answer));
+            let so_far =
+                newest.last().map_or(this, |last| if last.1 > order { *last } else { this });
+            newest.push((t.at, so_far.1, so_far.2));
         }
     }
 
     /// I5. An end that was lost is followed by another one, which says of which epoch it is.
     pub(super) fn has_one_end(&self, findings: &mut Findings) {
         let done = self.told.iter().filter(|t| t.answer["done"] == true);
-        let mut ends: HashSet<(&str, Option<(u64, u64)>)> =
-            done.map(|t| (t.text("state"), t.order())).collect();
-        if let Some(record) = self.record.filter(|record| record.is_final()) {
-            ends.insert((record.text("state"), record.order()));
+        let mut ends: BTreeMap<Option<(u64, u64)>, (&str, bool)> = BTreeMap::new();
+        for t in done {
+            let end = (t.text("state"), self.losses.hold_told(t.answer));
+            if let Some(known) = ends.insert(t.order(), end)
+                && known.0 != end.0
+            {
+                findings.add(Invariant::I5, self.name, format!("{known:?} and {end:?}"));
+            }
         }
-        let epochs: HashSet<Option<u64>> =
-            ends.iter().map(|(_, order)| order.map(|order| order.0)).collect();
-        let allowed = if self.is_rolled_back { epochs.len() } else { 1 };
-        if ends.len() > allowed {
+        if let Some(record) = self.record.filter(|record| record.is_final()) {
+            ends.entry(record.order()).or_insert((record.text("state"), false));
+        }
+        let Some((last, _)) = ends.last_key_value().map(|(order, end)| (*order, *end)) else {
+            return;
+        };
+        if ends.iter().any(|(order, (_, is_lost))| *order != last && !is_lost) {
             findings.add(Invariant::I5, self.name, format!("{ends:?}"));
         }
-        let Some(end) = ends.iter().filter_map(|(_, order)| *order).max() else { return };
-        let later = self.told.iter().filter_map(Told::order).find(|order| *order > end);
-        if let Some(later) = later.filter(|later| !self.is_rolled_back || later.0 == end.0) {
-            let seen = format!("{later:?} comes after the end {end:?}");
+        let later = self.told.iter().filter_map(Told::order).find(|order| Some(*order) > last);
+        let is_lost = last.and_then(|last| ends.get(&Some(last))).is_some_and(|end| end.1);
+        if let Some(later) =
+            later.filter(|later| !is_lost || last.is_some_and(|last| later.0 == last.0))
+        {
+            let seen = format!("{later:?} comes after the end {last:?}");
             findings.add(Invariant::I5, self.name, seen);
         }
     }
@@ -151,7 +166,10 @@ impl Case<'_> {
         let mut has_end = false;
         for event in self.told.iter().filter(|t| t.kind == "event") {
             has_end |= event.answer["done"] == true;
-            let Some(id) = event.message_id else { continue };
+            let Some(id) = event.message_id else {
+                findings.add(Invariant::I9, self.name, format!("no identifier: {}", event.answer));
+                continue;
+            };
             match by_id.insert(id, event.answer) {
                 Some(known) if known != event.answer => {
                     let seen = format!("{id}: {known} and {}", event.answer);
@@ -165,13 +183,13 @@ impl Case<'_> {
         let to = record.text("notify_to");
         let is_given_up = !record.text("undeliverable_from").is_empty();
         findings.counters.undeliverable += usize::from(is_given_up);
-        if is_given_up && !to.ends_with(SPARE) {
+        if is_given_up && !self.was_disturbed(to) {
             let why = record.text("undeliverable_reason");
-            let seen = format!("{to} was there all the time: {why}");
+            let seen = format!("{to} was there, and took messages, all the time: {why}");
             findings.add(Invariant::I8, self.name, seen);
         }
         let is_silent = record.wants_its_end() && !has_end && !is_given_up;
-        if is_silent && !went_with_its_queue(record, self.faults) {
+        if is_silent && !self.went_with_its_queue(record) {
             let state = record.text("state");
             let seen = format!("{state} was never told to {to}; the ledger is clean");
             findings.add(Invariant::I8, self.name, seen);
@@ -188,28 +206,59 @@ impl Case<'_> {
         let since = [confirmed, known.map(|t| t.at)].into_iter().flatten().min();
         for unknown in self.told.iter().filter(|t| t.text("answer") == "unknown") {
             let asked = unknown.asked.unwrap_or(unknown.at);
-            if since.is_some_and(|since| since < asked && !unknown.is_of_lost(since)) {
+            if since.is_some_and(|since| since < asked)
+                && !(unknown.says_lost() && self.may_be_lost(asked, confirmed))
+            {
                 let seen = format!("confirmed or known at {since:?}, asked at {asked}");
                 findings.add(Invariant::I10, self.name, seen);
             }
         }
         let void = self.told.iter().find(|t| t.text("answer") == "voided" && t.kind == "status");
-        if let Some(void) = void.filter(|_| !self.is_rolled_back) {
+        if let Some(void) = void.filter(|void| !self.losses.hold_heard(void.at)) {
             let is_accepted = self.told.iter().any(|t| t.is_found() && t.at > void.at);
             if is_accepted || self.record.is_none_or(|record| record.kind() != "voided") {
                 findings.add(Invariant::I10, self.name, "accepted after it was void");
             }
         }
     }
+
+    /// Whether the last that was known of it before a question may have been lost; or, of what was
+    /// only confirmed, whatever became of it since.
+    fn may_be_lost(&self, asked: Micros, confirmed: Option<Micros>) -> bool {
+        let before = |t: &&Told<'_>| t.at < asked && t.answer["accepted_at"].is_string();
+        match self.told.iter().rfind(before) {
+            Some(known) => self.losses.hold_accepted(known.answer),
+            // A refusal is said when it is recorded.
+            None => {
+                let refused =
+                    self.told.iter().rfind(|t| t.at < asked && t.text("answer") == "refused");
+                let since = refused.map(|t| t.at).or(confirmed);
+                since.is_some_and(|since| self.losses.touch(since.saturating_sub(UNDER_WAY), asked))
+            }
+        }
+    }
+
+    /// Whether a queue was deleted or full at some time.
+    fn was_disturbed(&self, queue: &str) -> bool {
+        let kinds = [Kind::ReplyQueueDeleted, Kind::ReplyQueueFull];
+        let of = |fault: &&Fault| fault.effect.queue.as_deref() == Some(queue);
+        queue.ends_with(SPARE) && self.faults.iter().filter(of).any(|f| kinds.contains(&f.kind))
+    }
+
+    /// What is in a queue that is deleted before it was read is gone, and nobody can know.
+    fn went_with_its_queue(&self, record: &Record) -> bool {
+        let Ok(finished_ms) = record.text("finished_at").parse::<Micros>() else { return false };
+        let finished = finished_ms * 1000;
+        let to = record.text("notify_to");
+        let mut deletions = self.faults.iter().filter(|fault| {
+            fault.kind == Kind::ReplyQueueDeleted && fault.effect.queue.as_deref() == Some(to)
+        });
+        // It may have waited in the outbox, and then in the queue while nobody could read.
+        deletions.any(|f| finished < f.until && finished.saturating_add(UNREAD) > f.from)
+    }
 }
 
-/// What is in a queue that is deleted before it was read is gone, and nobody can know.
-fn went_with_its_queue(record: &Record, faults: &[Fault]) -> bool {
-    let Ok(finished_ms) = record.text("finished_at").parse::<Micros>() else { return false };
-    let finished = finished_ms * 1000;
-    let to = record.text("notify_to");
-    let mut deletions = faults.iter().filter(|fault| {
-        fault.kind == Kind::ReplyQueueDeleted && fault.effect.queue.as_deref() == Some(to)
-    });
-    deletions.any(|f| finished < f.until && finished.saturating_add(AFTERMATH) > f.from)
-}
+/// An answer may be under way for so long.
+const UNDER_WAY: Micros = 10_000_000;
+/// A queue may not be read, and a broker not be there, for so long.
+const UNREAD: Micros = 30_000_000;

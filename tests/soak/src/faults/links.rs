@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Injector, Kind};
-use crate::proxy::{Cut, Direction, How, Language, What};
+use super::{Effect, Injector, Kind};
+use crate::proxy::{Cut, Direction, How, What};
 use crate::world::Link;
 
 /// For so long a link carries little.
@@ -14,11 +14,26 @@ const SWALLOWS_MS: std::ops::Range<u64> = 500..4500;
 /// A cut that does not fall within so long is given up.
 const FALLS_WITHIN: Duration = Duration::from_secs(2);
 
+/// For so long a connection is half open; it works on beside what else fails.
+const HALF_OPEN_MS: std::ops::Range<u64> = 1_000..15_000;
+
 impl Injector {
-    pub(super) async fn link(&self, kind: Kind) {
-        let Some((link, proxy)) = fastrand::choice(self.links.iter()) else { return };
+    pub(super) async fn link(&self, kind: Kind) -> Effect {
+        let Some((link, proxy)) = fastrand::choice(self.links.iter()) else {
+            return Effect { has_missed: true, ..Effect::default() };
+        };
+        let mut has_missed = false;
         match kind {
             Kind::LinkReset => proxy.reset(),
+            Kind::HalfOpen => {
+                let direction = [None, Some(Direction::Up), Some(Direction::Down)];
+                let lost = proxy.lose(fastrand::choice(direction).flatten());
+                let lasts = Duration::from_millis(fastrand::u64(HALF_OPEN_MS));
+                tokio::spawn(async move {
+                    tokio::time::sleep(lasts).await;
+                    drop(lost);
+                });
+            }
             Kind::LinkSlow => {
                 proxy.slow(SLOW_BYTES);
                 tokio::time::sleep(SLOW).await;
@@ -26,8 +41,7 @@ impl Injector {
             }
             Kind::LinkCut => {
                 proxy.arm(cut(*link));
-                // What falls later is no harm, what never falls is.
-                tokio::time::timeout(FALLS_WITHIN, proxy.fallen()).await.ok();
+                has_missed = tokio::time::timeout(FALLS_WITHIN, proxy.fallen()).await.is_err();
                 proxy.heal();
             }
             _ => {
@@ -36,29 +50,24 @@ impl Injector {
                 proxy.heal();
             }
         }
+        Effect { link: Some(*link), has_missed, ..Effect::default() }
     }
 }
 
-/// Right where a careless program loses something.
+/// Right where a careless program loses something: after a publish and before its confirm, after a
+/// script has run and before its reply, before or after an acknowledgement.
 fn cut(link: Link) -> Cut {
-    let nth = fastrand::u64(1..20);
-    let how = How::Reset;
-    match link.language() {
-        Language::Amqp if fastrand::bool() => {
-            let what = Some(What::Confirm);
-            Cut { direction: Direction::Down, what, nth, passes: false, how }
-        }
-        Language::Amqp => {
-            let what = Some(fastrand::choice([What::Publish, What::Ack]).unwrap_or(What::Publish));
-            Cut { direction: Direction::Up, what, nth, passes: true, how }
-        }
-        // The script has run, and its reply is lost.
-        Language::Resp if fastrand::bool() => {
-            Cut { direction: Direction::Down, what: None, nth, passes: false, how }
-        }
-        Language::Resp => {
-            let what = Some(What::Script);
-            Cut { direction: Direction::Up, what, nth, passes: true, how }
-        }
-    }
+    let before = |what| (Direction::Down, what, false);
+    let after = |what| (Direction::Up, what, true);
+    let deliveries = [before(Some(What::Deliver)), after(Some(What::Ack))];
+    let publications = [before(Some(What::Confirm)), after(Some(What::Publish))];
+    let scripts = [before(None), after(Some(What::Script))];
+    let places = match link {
+        // A worker publishes dead letters only.
+        Link::WorkerAmqp => deliveries.to_vec(),
+        Link::ClientAmqp | Link::ServerAmqp => [publications, deliveries].concat(),
+        Link::ServerRedis | Link::WorkerRedis => scripts.to_vec(),
+    };
+    let (direction, what, passes) = fastrand::choice(places).unwrap_or(scripts[0]);
+    Cut { direction, what, nth: fastrand::u64(1..10), passes, how: How::Reset }
 }

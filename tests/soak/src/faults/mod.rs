@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::Mutex;
 
 use crate::fleet::Fleet;
@@ -21,7 +21,7 @@ use crate::world::{Link, World};
 macro_rules! kinds {
     ($($kind:ident $lane:ident $full:literal $what:literal)*) => {
         /// What is done to the system.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Kind {
             $(#[doc = $what] $kind,)*
@@ -42,6 +42,13 @@ macro_rules! kinds {
             }
         }
     };
+}
+
+impl Kind {
+    /// Whether the store loses what it has acknowledged.
+    pub const fn is_roll_back(self) -> bool {
+        matches!(self, Self::RolledBack | Self::StaleReplica)
+    }
 }
 
 /// Faults of a lane come one after another; the lanes run beside each other.
@@ -86,6 +93,8 @@ kinds! {
         "A link takes everything and passes on nothing, for a while, and is reset."
     LinkCut Links 100
         "A connection is cut exactly before a confirm, after a publish, or before a script's reply."
+    HalfOpen Links 100
+        "The connections of a link carry nothing any more, or nothing one way, for 1 to 15 s; new ones work."
     LinkSlow Links 20
         "A link carries 20 kB a second, for a while."
     ReplyQueueDeleted Links 25
@@ -116,12 +125,14 @@ kinds! {
         "RabbitMQ blocks publishers for lack of disk, for 10 s."
     ConnectionsClosed Nodes 10
         "RabbitMQ closes all connections."
-    RolledBack Nodes 20
+    RolledBack Nodes 40
         "Redis, which syncs every second, is killed and has lost the tail of its log."
+    StaleReplica Nodes 10
+        "Redis comes back as it was 2 to 4 s before, as a replica does that lags behind and is promoted."
 }
 
 /// One fault, as it was made.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Fault {
     /// What.
     pub kind: Kind,
@@ -135,7 +146,7 @@ pub struct Fault {
 }
 
 /// What a fault has hit, and whether it was noticed.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Effect {
     /// The process that it hit, if it was one.
     pub pid: Option<u32>,
@@ -143,13 +154,17 @@ pub struct Effect {
     pub queue: Option<String>,
     /// For an alarm: whether a client was told. For a roll-back: whether the epoch has grown.
     pub noticed: Option<bool>,
-    /// The stretch of time that the store says it may have lost.
+    /// For a roll-back: the stretch of time of which anything may be lost.
     pub lost: Option<(Micros, Micros)>,
+    /// The link that it hit, if it was one.
+    pub link: Option<Link>,
+    /// It was not made: the process was gone, the frame did not come, the broker was away.
+    pub has_missed: bool,
 }
 
 impl Effect {
     fn on(pid: Option<u32>) -> Self {
-        Self { pid, ..Self::default() }
+        Self { pid, has_missed: pid.is_none(), ..Self::default() }
     }
 }
 
@@ -230,10 +245,7 @@ impl Injector {
             {
                 Ok(self.queue(kind).await)
             }
-            Lane::Links => {
-                self.link(kind).await;
-                Ok(Effect::default())
-            }
+            Lane::Links => Ok(self.link(kind).await),
             Lane::Nodes => self.node(kind).await,
         }
     }

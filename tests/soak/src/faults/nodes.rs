@@ -7,15 +7,20 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use super::{Effect, Injector, Kind};
+use crate::history::now;
 use crate::proxy::{Direction, What};
 use crate::world::{Link, PREFIX};
 
 /// For so long an alarm stands, or the store is full.
 const LASTS: Duration = Duration::from_secs(10);
+/// A millisecond of a history's clock.
+const MS: u64 = 1000;
 const BROKER_STOPS: Duration = Duration::from_secs(8);
 const STORE_STOPS: Duration = Duration::from_secs(5);
 /// What is written in the last so many milliseconds before a loss of power is lost.
 const TAIL_MS: std::ops::Range<u64> = 300..1500;
+/// A replica lags so far behind.
+const LAG_MS: std::ops::Range<u64> = 2000..4000;
 /// A roll-back is noticed by whoever connects first.
 const NOTICED_WITHIN: Duration = Duration::from_secs(20);
 
@@ -54,7 +59,8 @@ impl Injector {
                 .await?;
                 Ok(Effect::default())
             }
-            Kind::RolledBack => self.roll_back().await,
+            Kind::RolledBack => self.roll_back(TAIL_MS).await,
+            Kind::StaleReplica => self.roll_back(LAG_MS).await,
             _ => self.store(kind).await.map(|()| Effect::default()),
         }
     }
@@ -136,37 +142,41 @@ impl Injector {
 
     /// A loss of power: what was written last is not on disk. Where exactly it ends is chance, so
     /// it may end within a command.
-    async fn roll_back(&self) -> anyhow::Result<Effect> {
+    async fn roll_back(&self, tail_ms: std::ops::Range<u64>) -> anyhow::Result<Effect> {
         let log = newest_log(&self.world.lock().await.directory.join("redis"))?;
-        let kept = std::fs::metadata(&log)?.len();
-        tokio::time::sleep(Duration::from_millis(fastrand::u64(TAIL_MS))).await;
+        // Everything that is acknowledged now is in the log up to here, and stays.
+        let (kept, from) = (std::fs::metadata(&log)?.len(), now());
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(tail_ms))).await;
         let (epoch, _) = self.deployment().await?;
-        self.with_world(move |world| {
-            world.redis.kill();
-            let cut = || -> std::io::Result<()> {
-                let file = std::fs::File::options().write(true).open(&log)?;
-                let length = file.metadata()?.len();
-                file.set_len(fastrand::u64(kept.min(length)..=length))
-            };
-            cut().map_err(nodes::Error::system("the log of Redis"))?;
-            world.redis.start_again()
-        })
-        .await?;
-        let mut lost = None;
+        let until = self
+            .with_world(move |world| {
+                world.redis.kill();
+                let killed = now();
+                let cut = || -> std::io::Result<()> {
+                    let file = std::fs::File::options().write(true).open(&log)?;
+                    let length = file.metadata()?.len();
+                    file.set_len(fastrand::u64(kept.min(length)..=length))
+                };
+                cut().map_err(nodes::Error::system("the log of Redis"))?;
+                world.redis.start_again()?;
+                Ok(killed)
+            })
+            .await?;
         let noticed = tokio::time::timeout(NOTICED_WITHIN, async {
             loop {
                 // It loads its log at first, and answers nothing.
-                if let Ok((now, stretch)) = self.deployment().await
+                if let Ok((now, said)) = self.deployment().await
                     && now > epoch
                 {
-                    lost = stretch;
-                    return;
+                    return said;
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
-        let noticed = noticed.await.is_ok();
-        Ok(Effect { noticed: Some(noticed), lost, ..Effect::default() })
+        // What the store says that it lost must reach up to its end.
+        let is_noticed = matches!(noticed.await, Ok(Some((_, to))) if to + MS >= until);
+        let lost = Some((from, until));
+        Ok(Effect { noticed: Some(is_noticed), lost, ..Effect::default() })
     }
 
     /// The epoch, and what the store says it has lost.
@@ -178,7 +188,7 @@ impl Injector {
             .arg(&["epoch", "lost_from", "lost_to"])
             .query_async(&mut root)
             .await?;
-        let micros = |ms: u64| ms.saturating_mul(1000);
+        let micros = |ms: u64| ms.saturating_mul(MS);
         Ok((epoch.unwrap_or_default(), from.map(micros).zip(to.map(micros))))
     }
 }

@@ -14,8 +14,10 @@ use crate::history::is_at_work;
 const PAUSE_MS: std::ops::Range<u64> = 7_000..10_000;
 /// For so long a disk fails.
 const DISK_FAILS_S: &str = "2";
-/// Between two processes of a rolling restart.
-const ROLLING: Duration = Duration::from_millis(700);
+/// A process that is stopped in order has ended by then; one that is paused meanwhile goes on first.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
+/// Between two looks at it.
+const ROLLING: Duration = Duration::from_millis(100);
 
 /// So many of ten deaths are aimed at a worker in which a handler runs; the others may fall between
 /// a claim and its run, or between an outcome and its acknowledgement.
@@ -38,25 +40,31 @@ impl Injector {
             Kind::ServerPaused => pause(self.fleet.any(Role::Server)).await,
             Kind::ClientPaused => pause(self.fleet.any(Role::Client)).await,
             Kind::RollingRestart => {
-                for role in [Role::Server, Role::Worker] {
-                    for pid in self.fleet.pids(role) {
-                        nodes::terminate(pid);
-                        tokio::time::sleep(ROLLING).await;
-                    }
-                }
-                None
+                self.roll().await?;
+                return Ok(Effect::default());
             }
             Kind::JournalFull => self.disk("pwrite64", "ENOSPC").await?,
             _ => {
-                let pid = self.disk("fsync,fdatasync", "EIO").await?;
                 // A journal that has failed to sync takes nothing more: its process must end.
-                if let Some(pid) = pid {
-                    nodes::kill(pid);
-                }
-                pid
+                kill(self.disk("fsync,fdatasync", "EIO").await?)
             }
         };
         Ok(Effect::on(pid))
+    }
+
+    /// Stops all servers and workers in order, one after another.
+    async fn roll(&self) -> anyhow::Result<()> {
+        for role in [Role::Server, Role::Worker] {
+            for pid in self.fleet.pids(role) {
+                nodes::terminate(pid);
+                let until = Instant::now() + ENDS_WITHIN;
+                while self.fleet.pids(role).contains(&pid) {
+                    ensure!(Instant::now() < until, "{role:?} {pid} ignores SIGTERM");
+                    tokio::time::sleep(ROLLING).await;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A worker in which a handler runs just now; any worker, if none does for a while.

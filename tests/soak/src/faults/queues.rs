@@ -22,31 +22,38 @@ impl Injector {
         let queue = spare_queue(&client_name(fastrand::usize(..clients)));
         let queue =
             if kind == Kind::WorkQueueFull { work_queue(&QueueName::default()) } else { queue };
-        match kind {
+        let has_hit = match kind {
             Kind::ReplyQueueDeleted => {
                 self.control(vec!["delete_queue".into(), queue.clone()]).await
             }
             _ => {
                 let pattern = format!("^{}$", queue.replace('.', r"\."));
                 let set = ["set_policy", POLICY, &pattern, NOTHING_FITS, "--apply-to", "queues"];
-                self.control(set.map(str::to_owned).into()).await;
+                let has_hit = self.control(set.map(str::to_owned).into()).await;
                 tokio::time::sleep(FULL).await;
-                self.control(vec!["clear_policy".into(), POLICY.into()]).await;
+                // A broker that was killed in between has the policy still.
+                while has_hit && !self.control(vec!["clear_policy".into(), POLICY.into()]).await {
+                    tokio::time::sleep(FULL).await;
+                }
+                has_hit
             }
-        }
-        Effect { queue: Some(queue), ..Effect::default() }
+        };
+        Effect { queue: Some(queue), has_missed: !has_hit, ..Effect::default() }
     }
 
-    /// A broker that is away, or a queue that is not there, is a fault by itself.
-    async fn control(&self, words: Vec<String>) {
+    /// Whether it was done: the broker may be away, the queue not there.
+    async fn control(&self, words: Vec<String>) -> bool {
         let world = Arc::clone(&self.world);
         let run = move || {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             world.blocking_lock().rabbitmq.control(&words)
         };
         match tokio::task::spawn_blocking(run).await {
-            Ok(Ok(_)) => {}
-            other => tracing::debug!(?other, "rabbitmqctl"),
+            Ok(Ok(_)) => true,
+            other => {
+                tracing::debug!(?other, "rabbitmqctl");
+                false
+            }
         }
     }
 }

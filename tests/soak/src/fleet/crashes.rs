@@ -44,10 +44,18 @@ const TRIES: u32 = 3;
 const ENDS_AFTER: Duration = Duration::from_millis(1500);
 /// What `abort` ends a process with.
 const ABORTED: i32 = 6;
+const KILLED: i32 = 9;
+const TERMINATED: i32 = 15;
 
 /// Whether a process has ended at a crash point.
 pub(super) fn is_crash(status: ExitStatus) -> bool {
     status.signal() == Some(ABORTED)
+}
+
+/// Whether a process has ended otherwise than in order, by SIGKILL or at a crash point. SIGTERM is
+/// for one that was not yet ready to be told.
+pub(super) fn is_unexplained(status: ExitStatus) -> bool {
+    !status.success() && !matches!(status.signal(), Some(ABORTED | KILLED | TERMINATED))
 }
 
 impl Crashes {

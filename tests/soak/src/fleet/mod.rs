@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +56,8 @@ struct Place {
     starts: u32,
     /// How many of its processes have crashed, at whatever point.
     aborts: u32,
+    /// Ends of its processes that nobody made.
+    unexplained: Vec<String>,
     /// Where its processes are to crash, one after another.
     crashes: Crashes,
     /// Stays down until it is wanted again.
@@ -105,6 +107,7 @@ impl Fleet {
                 child: None,
                 starts: 0,
                 aborts: 0,
+                unexplained: Vec::new(),
                 crashes: Crashes::default(),
                 is_held: false,
             })
@@ -154,6 +157,9 @@ impl Fleet {
                 None => Some(ExitStatus::default()),
             };
             if let Some(status) = ended {
+                if crashes::is_unexplained(status) {
+                    place.unexplained.push(format!("{}: {status}", place.name()));
+                }
                 place.aborts += u32::from(crashes::is_crash(status));
                 place.crashes.ended(status);
                 place.child = Some(self.recipe.start(place)?);
@@ -190,6 +196,22 @@ impl Fleet {
     /// How often processes of a role were started.
     pub fn starts(&self, role: Role) -> u32 {
         self.lock().iter().filter(|place| place.role == role).map(|place| place.starts).sum()
+    }
+
+    /// Ends of processes that nobody made, and panics, with where they were.
+    ///
+    /// # Errors
+    /// A log cannot be read.
+    pub fn unexplained(&self) -> anyhow::Result<Vec<String>> {
+        let places = self.lock();
+        let mut found: Vec<String> =
+            places.iter().flat_map(|place| place.unexplained.clone()).collect();
+        for name in places.iter().map(Place::name) {
+            let log = std::fs::read_to_string(self.directory().join(format!("{name}.log")))?;
+            let panics = log.lines().filter(|line| line.contains("panicked at"));
+            found.extend(panics.map(|line| format!("{name}: {line}")));
+        }
+        Ok(found)
     }
 
     /// How many processes have crashed, at whatever point.
@@ -245,7 +267,9 @@ impl Fleet {
             if ended.is_err() {
                 child.kill().await?;
             }
-            ended.with_context(|| format!("{role:?} {pid:?} did not end within {within:?}"))??;
+            let status = ended
+                .with_context(|| format!("{role:?} {pid:?} did not end within {within:?}"))??;
+            ensure!(!crashes::is_unexplained(status), "{role:?} {pid:?}: {status}");
         }
         Ok(())
     }

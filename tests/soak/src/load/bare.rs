@@ -7,7 +7,7 @@ use std::time::Duration;
 use broker::{Connection, Outcome, Publication, topology};
 use protocol::{HeaderValue, Properties, headers};
 
-use super::{POISON_ATTEMPTS, Shared, events_queue, task};
+use super::{Shared, attempts, events_queue, task};
 use crate::handlers::{TYPE, Task};
 use crate::history::Seen;
 
@@ -33,25 +33,25 @@ async fn publish(
     shared: &Shared,
     rate: f64,
     number: &mut u64,
-    unconfirmed: &mut Option<(String, Publication)>,
+    unconfirmed: &mut Option<(String, Task, Publication)>,
 ) -> anyhow::Result<()> {
     let connection = Connection::open(&shared.amqp, "soak producer").await?;
     let publisher = connection.publisher().await?;
     // Of all that it may publish it is only the last that it does not know of.
-    if let Some((id, _)) = &*unconfirmed {
+    if let Some((id, ..)) = &*unconfirmed {
         shared.log.write(Seen::Repeated { id: id.clone(), is_lost: true });
     }
     loop {
-        let (id, message) = unconfirmed.get_or_insert_with(|| {
+        let (id, task, message) = unconfirmed.get_or_insert_with(|| {
             *number += 1;
-            let id = format!("b-{}-{number}", shared.prefix);
-            (id.clone(), message(shared, &id))
+            let (id, task) = (format!("b-{}-{number}", shared.prefix), task(shared.mix));
+            (id.clone(), task, message(shared, task, &id))
         });
         let outcome = publisher.publish(vec![message.clone()]).await;
         if outcome != [Outcome::Confirmed] {
             anyhow::bail!("not confirmed: {outcome:?}");
         }
-        shared.log.write(Seen::Confirmed { id: id.clone() });
+        shared.log.write(Seen::Confirmed { id: id.clone(), task: *task });
         shared.remember(id);
         // The same again, as an impatient producer does.
         if fastrand::u32(..10) == 0 {
@@ -66,10 +66,8 @@ async fn publish(
     }
 }
 
-fn message(shared: &Shared, id: &str) -> Publication {
+fn message(shared: &Shared, task: Task, id: &str) -> Publication {
     let user = shared.client.name();
-    let task = task(shared.mix);
-    let attempts = if task == Task::Poison { POISON_ATTEMPTS } else { "1000" };
     let mut properties = Properties {
         persistent: true,
         content_type: Some("application/json".to_owned()),
@@ -79,7 +77,7 @@ fn message(shared: &Shared, id: &str) -> Publication {
         ..Properties::default()
     };
     properties.headers.push(headers::NOTIFY, HeaderValue::Text("terminal".to_owned()));
-    properties.headers.push(headers::MAX_ATTEMPTS, HeaderValue::Text(attempts.to_owned()));
+    properties.headers.push(headers::MAX_ATTEMPTS, HeaderValue::Text(attempts(task)));
     Publication {
         exchange: topology::SUBMIT,
         routing_key: TYPE.to_owned(),
@@ -91,7 +89,7 @@ fn message(shared: &Shared, id: &str) -> Publication {
 
 /// What nothing is promised of: it may expire before it is read, or is no submission.
 fn astray(shared: &Shared, number: u64) -> Publication {
-    let mut astray = message(shared, &format!("x-{}-{number}", shared.prefix));
+    let mut astray = message(shared, task(shared.mix), &format!("x-{}-{number}", shared.prefix));
     if fastrand::bool() {
         astray.properties.expiration = Some("1".to_owned());
     } else {

@@ -79,7 +79,9 @@ struct Known {
 }
 
 /// Attempts of a job that kills its worker.
-const POISON_ATTEMPTS: &str = "2";
+pub const POISON_ATTEMPTS_MAX: usize = 2;
+/// The attempts that any other job has: more than faults can take away.
+const ATTEMPTS: usize = 1000;
 /// The end of the name of a queue that is deleted and filled.
 pub const SPARE: &str = ".spare";
 /// As many as are worth asking for.
@@ -191,6 +193,11 @@ fn remember(known: &mut Vec<String>, what: &str) {
     } else {
         known[fastrand::usize(..KNOWN_MAX)] = what.to_owned();
     }
+}
+
+/// The header with the attempts of a job.
+fn attempts(task: Task) -> String {
+    if task == Task::Poison { POISON_ATTEMPTS_MAX } else { ATTEMPTS }.to_string()
 }
 
 /// A job of the mix: most are short; some linger, fail, or kill their worker.

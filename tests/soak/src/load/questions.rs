@@ -62,6 +62,7 @@ async fn status(shared: &Shared, subject: Option<Subject>) {
 async fn cancel(shared: &Shared) {
     let Some(id) = shared.any(false) else { return };
     let asked = now();
+    shared.log.write(Seen::CancelAsked { id: id.clone() });
     written(shared, asked, shared.client.cancel(Subject::Id(id)).await);
 }
 
@@ -74,10 +75,11 @@ async fn void(shared: &Arc<Shared>, id: &str) {
     if !is_void {
         return;
     }
-    let body = serde_json::to_vec(&Task::Work(1)).unwrap_or_default();
+    let task = Task::Work(1);
+    let body = serde_json::to_vec(&task).unwrap_or_default();
     match shared.client.submit(Submission::new(TYPE, body).job_id(id)).await {
         Ok(submitted) => {
-            shared.log.write(Seen::Journaled { id: id.to_owned() });
+            shared.log.write(Seen::Journaled { id: id.to_owned(), task });
             let refused = tokio::time::timeout(Duration::from_secs(20), submitted.accepted()).await;
             match refused {
                 Ok(Ok(receipt)) => shared.told("receipt", None, &receipt),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use client::{Error, Standing, Submission, Submitted};
 use protocol::{UnixMillis, headers};
 
-use super::{POISON_ATTEMPTS, Shared, events_queue, spare_queue, task};
+use super::{Shared, attempts, events_queue, spare_queue, task};
 use crate::handlers::{TYPE, Task};
 use crate::history::{Seen, now};
 
@@ -55,29 +55,33 @@ pub(super) async fn submit(shared: Arc<Shared>, jobs: u64, rate: f64) {
     let mut number = 0u64;
     while left > 0 && !shared.is_over() {
         let count = fastrand::u64(1..=BATCH).min(left);
-        let batch: Vec<Submission> = (0..count)
-            .map(|_| {
+        let tasks: Vec<Task> = (0..count).map(|_| task(shared.mix)).collect();
+        let batch: Vec<Submission> = tasks
+            .iter()
+            .map(|task| {
                 number += 1;
-                submission(&shared, number)
+                submission(&shared, *task, number)
             })
             .collect();
         match shared.client.submit_many(batch).await {
             Ok(submitted) => {
                 left -= count;
-                for one in submitted {
-                    shared.log.write(Seen::Journaled { id: one.job_id().to_owned() });
+                for (one, task) in submitted.into_iter().zip(tasks) {
+                    shared.log.write(Seen::Journaled { id: one.job_id().to_owned(), task });
                     shared.remember(one.job_id());
                     tokio::spawn(follow(Arc::clone(&shared), one));
                 }
             }
-            Err(error) => tracing::warn!(%error, "submitting"),
+            Err(error) => {
+                tracing::warn!(%error, "submitting");
+                shared.log.write(Seen::NotJournaled { count });
+            }
         }
         shared.pause(Duration::from_secs_f64(count as f64 / rate)).await;
     }
 }
 
-fn submission(shared: &Shared, number: u64) -> Submission {
-    let task = task(shared.mix);
+fn submission(shared: &Shared, task: Task, number: u64) -> Submission {
     let mut body = serde_json::to_vec(&task).unwrap_or_default();
     if shared.mix.once_in(500) {
         body.resize(OVERSIZED, b' ');
@@ -85,10 +89,8 @@ fn submission(shared: &Shared, number: u64) -> Submission {
     let notify = if fastrand::u32(..5) == 0 { "*" } else { "terminal" };
     let user = shared.client.name();
     let to = if shared.mix.once_in(20) { spare_queue(user) } else { events_queue(user) };
-    // What kills its worker need not do so for ever.
-    let attempts = if task == Task::Poison { POISON_ATTEMPTS } else { "1000" };
     let submission = Submission::new(TYPE, body)
-        .header(headers::MAX_ATTEMPTS, attempts)
+        .header(headers::MAX_ATTEMPTS, attempts(task))
         .job_id(format!("j-{}-{number}", shared.prefix))
         .notify(notify)
         .notify_to(to);

@@ -2,7 +2,7 @@
 //!
 //! A cut is armed for "the n-th frame of this kind in this direction" and falls exactly before or
 //! after it: after a publish and before its confirm, after a script has run and before its reply.
-//! Without a cut, all connections of a link can be reset, swallowed, slowed or turned away.
+//! Without a cut, all connections of a link can be reset, swallowed, slowed or lost.
 
 mod frames;
 
@@ -57,8 +57,6 @@ pub struct Cut {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Open,
-    /// New connections are closed at once; old ones are gone.
-    Closed,
     /// New connections are taken, and nothing passes on any.
     Swallow,
     /// So many bytes a second, each way.
@@ -80,8 +78,8 @@ struct Shared {
     state: Mutex<State>,
     /// A cut has fallen.
     fell: Notify,
-    /// Cancelled and replaced when every connection is to be reset.
-    round: Mutex<CancellationToken>,
+    /// What the connections share that were made since the last one was replaced.
+    round: Mutex<Round>,
     stop: CancellationToken,
 }
 
@@ -90,6 +88,25 @@ struct State {
     armed: Option<(Cut, u64)>,
     passed: HashMap<(Direction, What), u64>,
     cuts: u64,
+}
+
+/// Connections that are reset together, or that nothing passes on any more.
+#[derive(Debug, Clone, Default)]
+struct Round {
+    /// Which way nothing passes.
+    lost: watch::Sender<[bool; 2]>,
+    over: CancellationToken,
+}
+
+/// Connections that are lost; they are reset when this is dropped, as a peer does that comes back
+/// and knows nothing of them.
+#[derive(Debug)]
+pub struct Lost(Round);
+
+impl Drop for Lost {
+    fn drop(&mut self) {
+        self.0.over.cancel();
+    }
 }
 
 /// The connection is to end at once.
@@ -147,13 +164,17 @@ impl Proxy {
     /// Resets every connection.
     pub fn reset(&self) {
         let round = std::mem::take(&mut *lock(&self.shared.round));
-        round.cancel();
+        round.over.cancel();
     }
 
-    /// Turns everybody away.
-    pub fn close(&self) {
-        self.shared.mode.send_replace(Mode::Closed);
-        self.reset();
+    /// Lets nothing pass any more on the connections that there are, or nothing one way: each end
+    /// believes that the other one is there. New connections work.
+    pub fn lose(&self, direction: Option<Direction>) -> Lost {
+        let round = std::mem::take(&mut *lock(&self.shared.round));
+        round.lost.send_replace(
+            [Direction::Up, Direction::Down].map(|way| direction.is_none_or(|only| only == way)),
+        );
+        Lost(round)
     }
 
     /// Takes everything and passes on nothing: a peer that is gone without a word.
@@ -204,9 +225,6 @@ impl Shared {
                 () = stop.cancelled() => return,
             };
             let Ok((client, _)) = accepted else { continue };
-            if *self.mode.borrow() == Mode::Closed {
-                continue;
-            }
             tokio::spawn(Arc::clone(&self).carry(client));
         }
     }
@@ -216,15 +234,15 @@ impl Shared {
         // A failure shows itself when the first byte passes.
         client.set_nodelay(true).ok();
         server.set_nodelay(true).ok();
-        let round = lock(&self.round).child_token();
+        let round = lock(&self.round).clone();
         let is_orderly = {
             let (client_in, client_out) = client.split();
             let (server_in, server_out) = server.split();
-            let up = self.pump(Direction::Up, client_in, server_out);
-            let down = self.pump(Direction::Down, server_in, client_out);
+            let up = self.pump(&round, Direction::Up, client_in, server_out);
+            let down = self.pump(&round, Direction::Down, server_in, client_out);
             tokio::select! {
                 ended = async { tokio::try_join!(up, down) } => ended.is_ok(),
-                () = round.cancelled() => false,
+                () = round.over.cancelled() => false,
                 () = self.stop.cancelled() => false,
             }
         };
@@ -238,6 +256,7 @@ impl Shared {
     /// Passes frames on until the connection ends, or is to be reset.
     async fn pump(
         &self,
+        round: &Round,
         direction: Direction,
         mut from: ReadHalf<'_>,
         mut to: WriteHalf<'_>,
@@ -250,6 +269,10 @@ impl Shared {
                 Ok(read) => read,
                 Err(_) => return Err(ToReset),
             };
+            if round.lost.borrow()[usize::from(direction == Direction::Down)] {
+                // It comes to an end with the reset that follows.
+                std::future::pending::<()>().await;
+            }
             let mode = *self.mode.borrow();
             match mode {
                 Mode::Slow(bytes_per_second) => {
@@ -258,7 +281,7 @@ impl Shared {
                 }
                 // It comes to an end with the reset that follows the healing.
                 Mode::Swallow => std::future::pending().await,
-                Mode::Open | Mode::Closed => {}
+                Mode::Open => {}
             }
             for (what, frame) in scanner.feed(&buffer[..read]) {
                 let verdict = self.judge(direction, what);
