@@ -10,7 +10,7 @@ use nodes::Fsync;
 use crate::campaign::{SIZE, empty};
 use crate::checker::Invariant;
 use crate::faults::Kind;
-use crate::fleet::Programs;
+use crate::fleet::{Programs, Size};
 use crate::load::Mix;
 use crate::stage::{self, Outcome, Stage};
 
@@ -75,7 +75,7 @@ impl Ground {
             Self::Links => &[(Kind::ConnectionsClosed, 3), (Kind::LinkCut, 60)],
             Self::Store => &[(Kind::StoreKilled, 3), (Kind::StorePaused, 3)],
             Self::RollBacks => &[(Kind::RolledBack, 4)],
-            Self::Queues => &[(Kind::ReplyQueueDeleted, 20), (Kind::ReplyQueueFull, 4)],
+            Self::Queues => &[(Kind::ReplyQueueDeleted, 6), (Kind::ReplyQueueFull, 2)],
             Self::Disks => &[(Kind::JournalUnsynced, 8)],
             Self::Quiet => &[],
         }
@@ -121,10 +121,16 @@ pub async fn run(
             directory: directory.join(format!("{ground:?}").to_lowercase()),
             programs: programs.clone(),
             time: TIME,
-            // A mistake about many publications at once needs many at once.
-            jobs: if ground == Ground::Queues { 4 * JOBS } else { JOBS },
+            jobs: match ground {
+                // A mistake about many publications at once needs many at once.
+                Ground::Queues => 4 * JOBS,
+                // Whoever has something in hand notices that its connection is gone.
+                Ground::Links => JOBS / 5,
+                _ => JOBS,
+            },
             pace: 1.0,
-            size: SIZE,
+            // Where one server hears nothing any more, another one hides it.
+            size: Size { servers: if ground == Ground::Links { 1 } else { SIZE.servers }, ..SIZE },
             crash_rounds: 0,
             faults: ground.faults().to_vec(),
             seed: fastrand::u64(..),
@@ -189,6 +195,10 @@ fn noticed(outcome: &Outcome, bug: Option<Bug>) -> Vec<String> {
         found.iter().map(|(invariant, count)| format!("{invariant:?} {count} times")).collect();
     if outcome.open > 0 {
         by.push(format!("{} journal entries open", outcome.open));
+    }
+    // Without a mistake it is the campaign that has found something.
+    if let (None, Some(first)) = (bug, violations.first()) {
+        by.push(format!("the first of {}: {}", first.of, first.seen));
     }
     let unnoticed = outcome.faults.iter().filter(|fault| fault.effect.noticed == Some(false));
     if unnoticed.count() > 0 {

@@ -127,7 +127,7 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     fleet.retire(Role::Worker, ENDS_WITHIN).await?;
     fleet.retire(Role::Server, ENDS_WITHIN).await?;
     // Only now is nothing held by anybody.
-    let queues = waiting(&world).await?;
+    let (queues, dead_letters) = (waiting(&world).await?, dead_letters(&world).await?);
     let unexplained = fleet.unexplained()?;
     fleet.end().await;
     memory.abort();
@@ -138,7 +138,8 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     drop(injector);
     let world = Arc::into_inner(world).context("the injector has ended")?.into_inner();
     let mut end = FinalState::read(&mut world.root().await?, directory, stage.size).await?;
-    (end.left.queues, end.unexplained) = (queues, unexplained);
+    (end.left.queues, end.left.dead_letters) = (queues, dead_letters);
+    end.unexplained = unexplained;
     end.left.memory_kib = memory::read(directory);
     let mut findings = check(directory, stage.size, &end, &faults)?;
     findings.counters.redeliveries = world.redelivered();
@@ -200,22 +201,28 @@ async fn came_to_rest(world: &Mutex<World>, within: Duration) -> anyhow::Result<
 
 /// How many messages wait in each queue of the server's.
 async fn waiting(world: &Mutex<World>) -> anyhow::Result<BTreeMap<String, u32>> {
-    let mut settings: client::Settings = settings::load_with(None, [])?;
-    settings.amqp.url = world.lock().await.direct_amqp_url(SERVER_USER);
-    let connection = Connection::open(&settings.amqp, "the campaign").await?;
+    let connection = connected(world).await?;
     let work = topology::work_queue(&job::QueueName::default());
     let mut queues = BTreeMap::new();
-    for queue in [
-        topology::INTAKE_QUEUE,
-        topology::INQUIRY_QUEUE,
-        topology::DROPPED_QUEUE,
-        topology::DEAD_QUEUE,
-        &work,
-    ] {
+    for queue in [topology::INTAKE_QUEUE, topology::INQUIRY_QUEUE, topology::DROPPED_QUEUE, &work] {
         queues.insert(queue.to_owned(), connection.depth(queue).await?.ready);
     }
     connection.close().await;
     Ok(queues)
+}
+
+/// How many messages were kept because nothing could be done with them.
+async fn dead_letters(world: &Mutex<World>) -> anyhow::Result<u32> {
+    let connection = connected(world).await?;
+    let count = connection.depth(topology::DEAD_QUEUE).await?.ready;
+    connection.close().await;
+    Ok(count)
+}
+
+async fn connected(world: &Mutex<World>) -> anyhow::Result<Connection> {
+    let mut settings: client::Settings = settings::load_with(None, [])?;
+    settings.amqp.url = world.lock().await.direct_amqp_url(SERVER_USER);
+    Ok(Connection::open(&settings.amqp, "the campaign").await?)
 }
 
 async fn unfinished(root: &mut redis::aio::MultiplexedConnection) -> anyhow::Result<u64> {

@@ -56,6 +56,8 @@ impl Record {
 pub struct Left {
     /// Messages, by queue.
     pub queues: BTreeMap<String, u32>,
+    /// Messages in the dead-letter queue: some clients send what is no submission.
+    pub dead_letters: u32,
     /// Entries of the outbox.
     pub outbox: u64,
     /// Jobs that are not done, by state.

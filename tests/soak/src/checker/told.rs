@@ -10,6 +10,7 @@ use super::{Findings, Invariant};
 use crate::faults::{Fault, Kind};
 use crate::history::{Entry, Micros, Seen};
 use crate::load::SPARE;
+use crate::world::Link;
 
 /// What a client was told once.
 pub(super) struct Told<'a> {
@@ -253,12 +254,31 @@ impl Case<'_> {
         let mut deletions = self.faults.iter().filter(|fault| {
             fault.kind == Kind::ReplyQueueDeleted && fault.effect.queue.as_deref() == Some(to)
         });
-        // It may have waited in the outbox, and then in the queue while nobody could read.
-        deletions.any(|f| finished < f.until && finished.saturating_add(UNREAD) > f.from)
+        deletions.any(|deletion| {
+            let hinders = |fault: &&Fault| {
+                keeps_from_reading(fault)
+                    && fault.from < deletion.until
+                    && fault.until.saturating_add(UNREAD_AFTER) > finished
+            };
+            let is_hindered = self.faults.iter().any(|fault| hinders(&fault));
+            let unread = if is_hindered { UNREAD_AFTER } else { UNREAD };
+            finished < deletion.until && finished.saturating_add(unread) > deletion.from
+        })
+    }
+}
+
+/// Whether a client may be kept from its queue by it, or an event from the queue.
+fn keeps_from_reading(fault: &Fault) -> bool {
+    match fault.kind {
+        Kind::WorkerKilled | Kind::WorkerPaused => false,
+        Kind::ReplyQueueDeleted | Kind::ReplyQueueFull | Kind::WorkQueueFull => false,
+        _ => !matches!(fault.effect.link, Some(Link::WorkerAmqp | Link::WorkerRedis)),
     }
 }
 
 /// An answer may be under way for so long.
 const UNDER_WAY: Micros = 10_000_000;
-/// A queue may not be read, and a broker not be there, for so long.
-const UNREAD: Micros = 30_000_000;
+/// So long an event may wait in its queue, and in the outbox before it.
+const UNREAD: Micros = 2_000_000;
+/// The same, after something that kept somebody from it.
+const UNREAD_AFTER: Micros = 30_000_000;

@@ -60,12 +60,14 @@ fn cut(link: Link) -> Cut {
     let before = |what| (Direction::Down, what, false);
     let after = |what| (Direction::Up, what, true);
     let deliveries = [before(Some(What::Deliver)), after(Some(What::Ack))];
+    // A connection on which nothing happens.
+    let idle = [after(Some(What::Heartbeat))];
     let publications = [before(Some(What::Confirm)), after(Some(What::Publish))];
     let scripts = [before(None), after(Some(What::Script))];
     let places = match link {
         // A worker publishes dead letters only.
-        Link::WorkerAmqp => deliveries.to_vec(),
-        Link::ClientAmqp | Link::ServerAmqp => [publications, deliveries].concat(),
+        Link::WorkerAmqp => [&deliveries[..], &idle].concat(),
+        Link::ClientAmqp | Link::ServerAmqp => [&publications[..], &deliveries, &idle].concat(),
         Link::ServerRedis | Link::WorkerRedis => scripts.to_vec(),
     };
     let (direction, what, passes) = fastrand::choice(places).unwrap_or(scripts[0]);
