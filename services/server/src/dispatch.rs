@@ -10,6 +10,10 @@ use store::{JobName, Store};
 use crate::Error;
 use crate::courier::TOO_LARGE;
 
+/// A dispatch of which nobody says that the broker has it is made again after this long, under a
+/// new number: whoever made it has died, or the broker takes its time.
+pub(crate) const DISPATCH_AGAIN_MS: u64 = 15_000;
+
 /// What became of a dispatch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Dispatched {

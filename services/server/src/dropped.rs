@@ -11,12 +11,10 @@ use protocol::{Code, Refusal, WorkMessage, headers};
 use store::JobName;
 
 use crate::Error;
-use crate::dispatch::dispatch;
+use crate::dispatch::{DISPATCH_AGAIN_MS, dispatch};
 use crate::links::Links;
 
 const PREFETCH: u16 = 64;
-/// A job that is dispatched again from here is looked at again after this long.
-const AGAIN_MS: u64 = 60_000;
 
 pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
     let mut consumer = links.consume.consumer(topology::DROPPED_QUEUE, PREFETCH).await?;
@@ -104,7 +102,7 @@ async fn dispatch_again(
     message: WorkMessage,
 ) -> Result<&'static str, Error> {
     let name = JobName { client: message.client.clone(), job_id: message.job_id.clone() };
-    match links.store.redispatch(&name, message.dispatch, AGAIN_MS, &message.body).await? {
+    match links.store.redispatch(&name, message.dispatch, DISPATCH_AGAIN_MS, &message.body).await? {
         Some(number) => {
             let parked_ms = links.settings.parked_ms;
             let again = WorkMessage { dispatch: number, ..message };

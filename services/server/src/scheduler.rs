@@ -20,12 +20,10 @@ use store::{JobName, Record};
 use tokio::time::Instant;
 
 use crate::Error;
-use crate::dispatch::dispatch;
+use crate::dispatch::{DISPATCH_AGAIN_MS, dispatch};
 use crate::links::Links;
 
 const CHUNK: usize = 256;
-/// A dispatch that is not confirmed is looked at again after this long.
-const DISPATCH_AGAIN_MS: u64 = 60_000;
 /// Parked jobs are looked at so often.
 const PARKED_EVERY: Duration = Duration::from_millis(500);
 /// A job that its queue did not take waits a second longer with each dispatch, up to this.

@@ -135,15 +135,25 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
 
 /// Dropped halfway, a campaign ends its processes and nodes.
 async fn unless_told<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
-        .map(tokio::signal::unix::signal)
-        .into_iter()
-        .collect::<Result<Vec<_>, _>>()?;
-    let told = futures_util::future::select_all(signals.iter_mut().map(|it| Box::pin(it.recv())));
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let mut told = Vec::new();
+    for kind in kinds.into_iter().filter(|kind| !is_ignored(*kind)) {
+        let mut signal = tokio::signal::unix::signal(kind)?;
+        told.push(Box::pin(async move { signal.recv().await }));
+    }
     tokio::select! {
         done = work => done,
-        _ = told => anyhow::bail!("ended before its time"),
+        _ = futures_util::future::select_all(told) => anyhow::bail!("ended before its time"),
     }
+}
+
+/// Whether this process was started so that it ignores a signal, as `nohup` does, and shells with
+/// what runs in the background.
+fn is_ignored(kind: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1)
 }
 
 fn programs() -> anyhow::Result<Programs> {

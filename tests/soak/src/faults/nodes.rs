@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 
 use super::{Effect, Injector, Kind};
 use crate::history::now;
@@ -172,11 +172,28 @@ impl Injector {
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-        });
+        })
+        .await;
+        self.rewrite_log().await?;
         // What the store says that it lost must reach up to its end.
-        let is_noticed = matches!(noticed.await, Ok(Some((_, to))) if to + MS >= until);
+        let is_noticed = matches!(noticed, Ok(Some((_, to))) if to + MS >= until);
         let lost = Some((from, until));
         Ok(Effect { noticed: Some(is_noticed), lost, ..Effect::default() })
+    }
+
+    /// As OPERATIONS.md says: Redis leaves the beginning of a transaction that was torn off in its
+    /// log, and what comes after it would be taken for a part of it at the next start.
+    async fn rewrite_log(&self) -> anyhow::Result<()> {
+        let mut root = self.world.lock().await.root().await?;
+        redis::cmd("BGREWRITEAOF").exec_async(&mut root).await?;
+        loop {
+            let info: String = redis::cmd("INFO").arg("persistence").query_async(&mut root).await?;
+            let is = |line: &str| info.lines().any(|known| known == line);
+            if is("aof_rewrite_in_progress:0") && is("aof_rewrite_scheduled:0") {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The epoch, and what the store says it has lost.
@@ -199,11 +216,13 @@ fn newest_log(directory: &Path) -> anyhow::Result<PathBuf> {
     let mut logs = Vec::new();
     for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
-        if path.to_string_lossy().ends_with(".incr.aof") {
-            logs.push(path);
+        // appendonly.aof.<number>.incr.aof
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let number = name.strip_suffix(".incr.aof").and_then(|name| name.rsplit('.').next());
+        if let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) {
+            logs.push((number, path));
         }
     }
-    logs.sort();
-    ensure!(!logs.is_empty(), "no log in {}", folder.display());
-    Ok(logs.remove(logs.len() - 1))
+    let newest = logs.into_iter().max();
+    Ok(newest.with_context(|| format!("no log in {}", folder.display()))?.1)
 }
