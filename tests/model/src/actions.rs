@@ -241,9 +241,8 @@ impl State {
                 }
             }
             // It beats on its own account, and sooner or later in any case.
-            if at.epoch != self.store.epoch && self.store.run_seen == self.run {
-                to.push(Action::Beat { worker, run, detach: true });
-            } else if left.detaches > 0 && at.delivery.is_some() {
+            let is_of_before = at.epoch != self.store.epoch && self.store.run_seen == self.run;
+            if is_of_before || (left.detaches > 0 && at.delivery.is_some()) {
                 to.push(Action::Beat { worker, run, detach: true });
             }
         }

@@ -65,7 +65,7 @@ enum Command {
         /// Some of its jobs kill their worker
         #[arg(long)]
         poison: bool,
-        /// What is rare comes six times as often
+        /// What is rare comes twelve times as often
         #[arg(long)]
         dense: bool,
     },

@@ -13,7 +13,7 @@ use crate::stage::Stage;
 /// No more is needed than this.
 const ENDS_WITHIN: Duration = Duration::from_secs(180);
 /// Parked jobs come from a work queue that is full for a moment.
-const FULL_EVERY: Duration = Duration::from_secs(4);
+const FULL_EVERY: Duration = Duration::from_secs(2);
 
 /// What takes seconds to come about has fewer turns.
 const RARE: [Point; 4] =

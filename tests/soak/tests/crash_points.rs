@@ -26,7 +26,7 @@ async fn whatever_process_crashes_at_whatever_point_nothing_is_lost() -> anyhow:
         // Of four clients' jobs a second; it ends with the last crash.
         time: Duration::from_secs(300),
         jobs: 12_000,
-        size: Size { servers: 3, workers: 2, clients: 2 },
+        size: Size { servers: 4, workers: 2, clients: 2 },
         faults: Vec::new(),
         pace: 1.0,
         crash_rounds: ROUNDS,

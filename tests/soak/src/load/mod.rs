@@ -25,7 +25,7 @@ pub struct Mix {
     pub has_bare: bool,
     /// Some of its jobs kill their worker.
     pub has_poison: bool,
-    /// What is rare comes six times as often.
+    /// What is rare comes twelve times as often.
     pub is_dense: bool,
 }
 
@@ -41,7 +41,7 @@ impl Mix {
 impl Mix {
     /// Whether it is time for what comes once in so many times.
     fn once_in(self, times: u32) -> bool {
-        let times = if self.is_dense { times / 6 } else { times };
+        let times = if self.is_dense { times / 12 } else { times };
         fastrand::u32(..times.max(2)) == 0
     }
 }
@@ -75,6 +75,7 @@ struct Shared {
 #[derive(Default)]
 struct Known {
     ids: Vec<String>,
+    newest: Option<String>,
     tickets: Vec<String>,
 }
 
@@ -176,7 +177,14 @@ impl Shared {
     }
 
     fn remember(&self, id: &str) {
-        remember(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner).ids, id);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.newest = Some(id.to_owned());
+        remember(&mut known.ids, id);
+    }
+
+    /// The identifier that was submitted last: its job is hardly done yet.
+    fn newest(&self) -> Option<String> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).newest.clone()
     }
 
     /// Any identifier that was submitted, or any ticket that was heard of.

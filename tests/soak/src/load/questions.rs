@@ -14,6 +14,8 @@ use crate::history::{Seen, now};
 const PAUSE: Duration = Duration::from_millis(150);
 /// For so long a job is waited for.
 const WAITS_MS: std::ops::Range<u64> = 20..5000;
+/// Not for long, where what is rare is to come often.
+const WAITS_DENSE_MS: std::ops::Range<u64> = 5..100;
 
 /// Asks until the end.
 pub(super) async fn ask(shared: Arc<Shared>) {
@@ -37,13 +39,12 @@ pub(super) async fn ask(shared: Arc<Shared>) {
 /// Waits for jobs to be done, one after another.
 pub(super) async fn wait(shared: Arc<Shared>) {
     while !shared.is_over() {
-        if let Some(id) = shared.any(false) {
+        let id = if fastrand::bool() { shared.newest() } else { shared.any(false) };
+        if let Some(id) = id {
             let asked = now();
-            let waited = shared.client.wait(
-                Subject::Id(id),
-                Duration::from_millis(fastrand::u64(WAITS_MS)),
-                |_| {},
-            );
+            let limit_ms = if shared.mix.is_dense { WAITS_DENSE_MS } else { WAITS_MS };
+            let limit = Duration::from_millis(fastrand::u64(limit_ms));
+            let waited = shared.client.wait(Subject::Id(id), limit, |_| {});
             tokio::select! {
                 waited = waited => written(&shared, asked, waited),
                 () = shared.stop.cancelled() => return,
