@@ -28,8 +28,8 @@ async fn a_submission_that_comes_again_after_a_loss_is_dispatched_until_somebody
     Ok(())
 }
 
-/// The store has forgotten that the run is detached, and its message is acknowledged. Given back, it
-/// used to be queued for ever: no message, no body, and a word of it since the loss.
+/// The store has forgotten that the run is detached, and its message is acknowledged. Given back,
+/// it used to be queued for ever: no message, no body, and a word of it since the loss.
 #[tokio::test]
 async fn a_detached_run_that_the_store_has_forgotten_is_detached_again() -> anyhow::Result<()> {
     let mut world = World::new().await?;

@@ -114,8 +114,8 @@ async fn a_redelivery_while_the_owner_lives_detaches_the_run_on_its_behalf() -> 
     Ok(())
 }
 
-/// The scheduler saw that a run was detached; then the store was rolled back to before that. The run
-/// still has its message, and nothing else has its body: taken from it, the job was lost.
+/// The scheduler saw that a run was detached; then the store was rolled back to before that. The
+/// run still has its message, and nothing else has its body: taken from it, the job was lost.
 #[tokio::test]
 async fn a_run_that_has_its_message_is_not_taken_from_it_by_the_scheduler() -> anyhow::Result<()> {
     let world = World::new().await?;

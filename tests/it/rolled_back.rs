@@ -149,7 +149,11 @@ async fn promise_09_a_job_whose_end_was_lost_is_cancelled_when_its_client_asks_f
     through.add_permits(1);
     recorded_as_done(&world, "A-1").await?;
     power.is_lost_since(written)?;
-    let asked = eventually("an answer", || async { Ok(shop.cancel("A-1").await.ok()) }).await?;
+    let cancelling = || async {
+        let answer = shop.cancel("A-1").await.ok();
+        Ok(answer.filter(|answer| answer.answer == AnswerWord::Found))
+    };
+    let asked = eventually("the job is found", cancelling).await?;
     assert_eq!((asked.state.as_deref(), asked.cancel_requested), (Some("running"), Some(true)));
     assert_eq!(shop.wait("A-1", DEADLINE, |_| {}).await?.state.as_deref(), Some("cancelled"));
     worker.stop().await?;

@@ -200,8 +200,8 @@ impl Rig {
         self.tell().await
     }
 
-    /// Cuts the server's link before the next message that it publishes, once a job is recorded that
-    /// fails at first: that message is the one that lets it be tried again.
+    /// Cuts the server's link before the next message that it publishes, once a job is recorded
+    /// that fails at first: that message is the one that lets it be tried again.
     ///
     /// # Errors
     /// The job is not tried again in time.

@@ -8,9 +8,8 @@
 --       'detached': now if the run no longer depends on a message, 'lease': when the lease ends)
 --       7 detail for the timeline   8 outbox bound   9 '1' if a new dispatch number is due
 --       10 '1' if the event joins an equal one before it in the timeline
---       11 'cancel' if it gives way to a cancellation that was asked for, 'lease' if it holds only
---       once the lease has ended, 'watched' if also only of a run that needs no message, ''
---       otherwise
+--       11 'cancel' if it gives way to a cancellation that was asked for, 'lease' if to a lease
+--       that runs, 'watched' if to that or a run that needs its message, '' otherwise
 --       12 the field that holds the right to change: the fence, or the hash of the report token
 --       13 number of steps, then for each: from, to, '1' if final, index of the set it leaves and
 --       of the set it enters (0 none); then the number of texts that follow as field, value, …;
@@ -28,10 +27,9 @@ local state = seen[2]
 if ARGV[4] ~= '' and seen[4] ~= ARGV[4] then return { 'stale', state } end
 if ARGV[5] ~= '' and seen[5] ~= ARGV[5] then return { 'stale', state } end
 local at = now_ms()
-if ARGV[11] == 'lease' or ARGV[11] == 'watched' then
-  if tonumber(seen[10] or 0) > at then return { 'stale', state } end
-  if ARGV[11] == 'watched' and not (seen[8] or seen[9]) then return { 'stale', state } end
-end
+local is_leased, is_watched = tonumber(seen[10] or 0) > at, seen[8] or seen[9]
+if (ARGV[11] == 'lease' or ARGV[11] == 'watched') and is_leased then return { 'stale', state } end
+if ARGV[11] == 'watched' and not is_watched then return { 'stale', state } end
 
 local to, terminal, from_set, to_set
 local repeated = false
@@ -93,7 +91,7 @@ elseif ARGV[6] == 'detached' then
 elseif ARGV[6] ~= '' and ARGV[6] ~= 'lease' then
   due = tonumber(ARGV[6])
 end
-if not due and to == state and (seen[8] or seen[9] or ARGV[6] == 'lease') then
+if not due and to == state and (is_watched or ARGV[6] == 'lease') then
   -- A run that goes on, and is detached or asked to stop: the scheduler watches its lease.
   due = tonumber(seen[10])
 elseif due then

@@ -55,9 +55,9 @@ invariants! {
     I9 "Two events with one identifier are the same."
     I10 "`unknown` is never said of what was confirmed before; what is void stays so."
     I11 "Nobody is told of another client's job."
-    I12 "No job ends otherwise than by what it is and what was asked, or runs more often than it may."
+    I12 "No job ends otherwise than by what it is and was asked, or runs more often than it may."
     I13 "In the end nothing is left over."
-    I14 "Every process stays within its memory and ends only when it is made to; all goes on in time."
+    I14 "Every process stays within its memory, and ends only when it is made to."
 }
 
 /// One case of what must never be.

@@ -94,7 +94,7 @@ kinds! {
     LinkCut Links 100
         "A connection is cut exactly before a confirm, after a publish, or before a script's reply."
     HalfOpen Links 100
-        "The connections of a link carry nothing any more, or nothing one way, for 1 to 15 s; new ones work."
+        "Connections carry nothing any more, or nothing one way, for 1 to 15 s; new ones work."
     LinkSlow Links 20
         "A link carries 20 kB a second, for a while."
     ReplyQueueDeleted Links 25
@@ -128,7 +128,7 @@ kinds! {
     RolledBack Nodes 40
         "Redis, which syncs every second, is killed and has lost the tail of its log."
     StaleReplica Nodes 10
-        "Redis comes back as it was 2 to 4 s before, as a replica does that lags behind and is promoted."
+        "Redis comes back as it was 2 to 4 s before, as a replica that lags and is promoted."
 }
 
 /// One fault, as it was made.

@@ -14,7 +14,7 @@ use crate::history::is_at_work;
 const PAUSE_MS: std::ops::Range<u64> = 7_000..10_000;
 /// For so long a disk fails.
 const DISK_FAILS_S: &str = "2";
-/// A process that is stopped in order has ended by then; one that is paused meanwhile goes on first.
+/// A process that is stopped in order has ended by then, also one that is paused meanwhile.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at it.
 const ROLLING: Duration = Duration::from_millis(100);
