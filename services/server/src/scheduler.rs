@@ -259,8 +259,8 @@ async fn send(
     Ok(())
 }
 
-/// Nobody knows what of these the broker has. Whoever sweeps next sends them, with numbers that make
-/// what may have arrived worthless; their timers are for a scheduler that dies.
+/// Nobody knows what of these the broker has. Whoever sweeps next sends them, with numbers that
+/// make what may have arrived worthless; their timers are for a scheduler that dies.
 async fn again_soon(links: &Links, numbers: &[(JobName, u64)]) {
     for (name, number) in numbers {
         if let Err(error) = links.store.redispatch(name, *number, 0, &[]).await {
