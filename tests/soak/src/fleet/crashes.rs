@@ -32,12 +32,16 @@ pub struct Crashed {
 pub(super) struct Crashes {
     to_come: VecDeque<(Armed, u32)>,
     since: Option<Instant>,
+    /// When the others were last made to leave it the line.
+    nudged: Option<Instant>,
     crashed: Vec<Point>,
     missed: Vec<Point>,
 }
 
 /// A process that does not come to its point within so long makes room for the next one.
 const COMES_WITHIN: Duration = Duration::from_secs(12);
+/// Only one server reads the line: one that is to crash there gets its turn after so long.
+const TURN_WITHIN: Duration = Duration::from_secs(3);
 /// So often a point is tried.
 const TRIES: u32 = 3;
 /// A worker that is to crash while it gives its runs back is asked to end after so long.
@@ -101,6 +105,24 @@ impl Crashes {
         } else if armed.point == Point::WorkGivenBack && age > ENDS_AFTER {
             nodes::terminate(pid);
         }
+    }
+
+    /// Whether it is to crash while it reads the line.
+    pub(super) fn wants_the_line(&self) -> bool {
+        self.to_come
+            .front()
+            .is_some_and(|(armed, _)| armed.point.as_str().starts_with("registrar."))
+    }
+
+    /// Whether it has waited for the line for long; once each time.
+    pub(super) fn is_to_get_the_line(&mut self) -> bool {
+        let long = |since: Instant| since.elapsed() > TURN_WITHIN;
+        let is_due =
+            self.wants_the_line() && self.since.is_some_and(long) && self.nudged.is_none_or(long);
+        if is_due {
+            self.nudged = Some(Instant::now());
+        }
+        is_due
     }
 
     pub(super) fn report(&self, crashed: &mut Crashed) {

@@ -168,7 +168,23 @@ impl Fleet {
                 place.crashes.look(pid);
             }
         }
+        self.share_the_line();
         Ok(())
+    }
+
+    /// Ends the servers that keep the line from one that is to crash there.
+    fn share_the_line(&self) {
+        let mut places = self.lock();
+        let mut is_due = false;
+        for place in places.iter_mut() {
+            is_due |= place.crashes.is_to_get_the_line();
+        }
+        let others = |place: &&Place| place.role == Role::Server && !place.crashes.wants_the_line();
+        for place in places.iter().filter(others).filter(|_| is_due) {
+            if let Some(pid) = place.child.as_ref().and_then(Child::id) {
+                nodes::kill(pid);
+            }
+        }
     }
 
     /// Where everything is written.
