@@ -6,7 +6,8 @@ use job::State;
 use store::accept::{Accepted, First};
 
 use crate::claim_table::{accept, name, submit};
-use crate::rolled_back::{Power, begun, held, order, reconnected, recorded_as_done};
+use crate::line::on_nodes_of_its_own;
+use crate::rolled_back::{Fleet, Power, begun, fleet, held, order, reconnected, recorded_as_done};
 
 /// Nothing was heard of it but the submission, so it may be lost once more: with the registrar that
 /// was about to dispatch it. It used to look as if it went on.
@@ -36,9 +37,7 @@ async fn a_detached_run_that_the_store_has_forgotten_is_detached_again() -> anyh
     world.settings.worker.detach_after_ms = 1500;
     world.settings.worker.drain_ms = 100;
     let mut power = Power::of(&mut world)?;
-    let server = world.server().await?;
-    let (worker, started, through) = held(&world).await?;
-    let shop = world.client("shop")?;
+    let Fleet { server, worker, started, through, shop } = fleet(&world).await?;
     shop.submit(order("A-1")).await?.accepted().await?;
     begun(&started).await?;
     let written = power.written()?;
@@ -96,18 +95,8 @@ async fn promise_09_a_work_message_of_a_later_epoch_rebuilds_its_record_too() ->
 async fn a_due_job_that_the_broker_does_not_take_does_not_keep_the_others_from_running()
 -> anyhow::Result<()> {
     let mut world = World::new().await?;
-    let free = nodes::ports::free(2)?;
-    let (directory, prefix) = (world.directory.join("nodes"), world.name.clone());
-    let nodes = tokio::task::spawn_blocking(move || {
-        nodes::Deployment::start(&directory, (free[0], free[1]), &prefix, &["shop"], &[])
-    });
-    let nodes = nodes.await??;
-    world.settings.amqp.url = nodes.amqp_url(broker::rights::SERVER_USER);
-    world.settings.redis.url = nodes.redis_url(store::acl::SERVER_USER);
+    let (nodes, shop) = on_nodes_of_its_own(&mut world).await?;
     let server = world.server().await?;
-    let mut settings = world.client_settings("shop");
-    settings.amqp.url = nodes.amqp_url("shop");
-    let shop = client::Client::open(settings)?;
     let due = protocol::UnixMillis::now().after(std::time::Duration::from_secs(6));
     for (id, bytes) in [("before", 1), ("large", 5000), ("after", 1)] {
         let body = format!("\"{}\"", "x".repeat(bytes));

@@ -106,11 +106,10 @@ async fn h10_a_full_line_refuses_what_comes_and_drops_nothing_that_it_confirmed(
     Ok(server.stop().await?)
 }
 
-/// A broker that raises an alarm takes nothing from anybody, so nothing can be asked through it.
-/// The store still answers; and when the alarm is over everything goes on by itself.
-#[tokio::test]
-async fn h10_after_an_alarm_of_the_broker_everything_goes_on() -> anyhow::Result<()> {
-    let mut world = World::new().await?;
+/// Puts a world on nodes that nobody else is on, with one client.
+pub(crate) async fn on_nodes_of_its_own(
+    world: &mut World,
+) -> anyhow::Result<(Deployment, client::Client)> {
     let free = nodes::ports::free(2)?;
     let (directory, prefix) = (world.directory.join("nodes"), world.name.clone());
     let nodes = tokio::task::spawn_blocking(move || {
@@ -119,10 +118,18 @@ async fn h10_after_an_alarm_of_the_broker_everything_goes_on() -> anyhow::Result
     let nodes = nodes.await??;
     world.settings.amqp.url = nodes.amqp_url(broker::rights::SERVER_USER);
     world.settings.redis.url = nodes.redis_url(store::acl::SERVER_USER);
-    let server = world.server().await?;
     let mut settings = world.client_settings("shop");
     settings.amqp.url = nodes.amqp_url("shop");
-    let shop = client::Client::open(settings)?;
+    Ok((nodes, client::Client::open(settings)?))
+}
+
+/// A broker that raises an alarm takes nothing from anybody, so nothing can be asked through it.
+/// The store still answers; and when the alarm is over everything goes on by itself.
+#[tokio::test]
+async fn h10_after_an_alarm_of_the_broker_everything_goes_on() -> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    let (nodes, shop) = on_nodes_of_its_own(&mut world).await?;
+    let server = world.server().await?;
     shop.submit(Submission::new("none.such", "1").job_id("A-1")).await?.accepted().await?;
     nodes.rabbitmq.control(&["set_vm_memory_high_watermark", "absolute", "1"])?;
     let submitted = shop.submit(Submission::new("none.such", "1").job_id("A-2")).await?;

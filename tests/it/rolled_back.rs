@@ -64,6 +64,21 @@ pub(crate) async fn held(
     Ok((harness::start(worker).await?, started, through))
 }
 
+/// A server, a worker whose handlers wait to be let through, and a client.
+pub(crate) struct Fleet {
+    pub(crate) server: server::Server,
+    pub(crate) worker: worker::Running,
+    pub(crate) started: Arc<Semaphore>,
+    pub(crate) through: Arc<Semaphore>,
+    pub(crate) shop: Client,
+}
+
+pub(crate) async fn fleet(world: &World) -> anyhow::Result<Fleet> {
+    let server = world.server().await?;
+    let (worker, started, through) = held(world).await?;
+    Ok(Fleet { server, worker, started, through, shop: world.client("shop")? })
+}
+
 pub(crate) fn order(id: &str) -> Submission {
     Submission::new("order.place", "{}").job_id(id)
 }
@@ -105,9 +120,7 @@ async fn promise_09_jobs_whose_end_was_lost_are_done_again_when_their_client_rec
 -> anyhow::Result<()> {
     let mut world = World::new().await?;
     let mut power = Power::of(&mut world)?;
-    let server = world.server().await?;
-    let (worker, started, through) = held(&world).await?;
-    let shop = world.client("shop")?;
+    let Fleet { server, worker, started, through, shop } = fleet(&world).await?;
     for id in ["running", "queued"] {
         shop.submit(order(id)).await?.accepted().await?;
     }
@@ -140,9 +153,7 @@ async fn promise_09_a_job_whose_end_was_lost_is_cancelled_when_its_client_asks_f
 -> anyhow::Result<()> {
     let mut world = World::new().await?;
     let mut power = Power::of(&mut world)?;
-    let server = world.server().await?;
-    let (worker, started, through) = held(&world).await?;
-    let shop = world.client("shop")?;
+    let Fleet { server, worker, started, through, shop } = fleet(&world).await?;
     shop.submit(order("A-1")).await?.accepted().await?;
     begun(&started).await?;
     let written = power.written()?;
@@ -166,9 +177,7 @@ async fn promise_09_a_job_of_which_only_its_work_message_is_left_is_recorded_aga
 -> anyhow::Result<()> {
     let mut world = World::new().await?;
     let mut power = Power::of(&mut world)?;
-    let server = world.server().await?;
-    let (worker, started, through) = held(&world).await?;
-    let shop = world.client("shop")?;
+    let Fleet { server, worker, started, through, shop } = fleet(&world).await?;
     shop.submit(order("first")).await?.accepted().await?;
     begun(&started).await?;
     let written = power.written()?;

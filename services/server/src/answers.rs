@@ -15,27 +15,24 @@ pub(crate) fn found(
     history: Option<Vec<HistoryEntry>>,
 ) -> (Kind, Answer) {
     match record.kind() {
-        Some(RecordKind::Job) => {
-            (Kind::Status, Answer { history, ..status_in(store, record, as_of) })
-        }
+        Some(RecordKind::Job) => (Kind::Status, Answer { history, ..status(store, record, as_of) }),
         Some(RecordKind::Refused) => (Kind::Status, refused(record, as_of)),
         Some(RecordKind::Voided) => (Kind::Status, short(record, AnswerWord::Voided, as_of)),
         _ => (Kind::Status, short(record, AnswerWord::Forgotten, as_of)),
     }
 }
 
-/// The status object of a job. If nothing was heard of it since the store was rolled back, how it
-/// goes on may be lost.
-pub(crate) fn status_in(store: &Store, record: &Record, as_of: UnixMillis) -> Answer {
-    let mut status = status(record, as_of);
+/// The status object of a job.
+pub(crate) fn status(store: &Store, record: &Record, as_of: UnixMillis) -> Answer {
+    let mut status = recorded(record, as_of);
+    // Nothing was heard of it since the store was rolled back: how it goes on may be lost.
     if status.done == Some(false) && status.epoch < Some(store.epoch()) {
         status.lost_between = store.lost_between();
     }
     status
 }
 
-/// The same, without a word of that.
-pub(crate) fn status(record: &Record, as_of: UnixMillis) -> Answer {
+fn recorded(record: &Record, as_of: UnixMillis) -> Answer {
     let state = record.state();
     let text = |field: &Option<String>| field.clone();
     let tags = record.tags();

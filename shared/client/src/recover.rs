@@ -32,6 +32,10 @@ impl Client {
     /// Asks for every submission of the journal that is not known to be done, notes what is learnt,
     /// and sends again what the server does not know, unless it is too old.
     ///
+    /// After the store was rolled back one call may not be enough: a job that it has as running is
+    /// run again only when the lease of that run has ended. Call again while answers carry
+    /// `lost_between`.
+    ///
     /// # Errors
     /// [`Error::NoAnswer`] if the server does not answer: what was learnt so far is noted, and the
     /// rest is asked for at the next call.

@@ -4,26 +4,13 @@ use job::{Event, State};
 use proptest::prelude::*;
 use proptest::strategy::{BoxedStrategy, Union};
 use store::change::Unless;
+use store::lost::{LEASE, OF_THE_RUN, OF_THE_RUN_AND_PAYLOAD};
 
 use super::cast::LONG_MS;
 use super::generate::{event, fence, number, on, speaker, timer, unless};
 use super::operation::{Changing, Fence, Name, Number, Op, Speaker, Timer};
 
-const OF_THE_RUN: &[&str] =
-    &["owner", "lease_until", "detached", "alone", "lost", "cancel_requested", "report_hash"];
-const OF_THE_RUN_AND_PAYLOAD: &[&str] = &[
-    "owner",
-    "lease_until",
-    "detached",
-    "alone",
-    "lost",
-    "cancel_requested",
-    "report_hash",
-    "payload",
-];
 const HANDED_OVER: &[&str] = &["owner", "lease_until", "detached", "alone", "lost"];
-const EXPIRED: &[&str] = &["payload", "due_at", "owner", "lease_until", "detached"];
-const LEASE: &[&str] = &["owner", "lease_until", "detached"];
 
 fn of(event: Event, speaker: Speaker, delete: &'static [&'static str]) -> Changing {
     Changing {
@@ -106,9 +93,9 @@ fn of_the_server(which: u8, number: Number) -> Changing {
             detail: "full",
             ..server(Event::Unserved, &[])
         },
-        5 => Changing { dispatch: Some(number), ..server(Event::Expired, EXPIRED) },
+        5 => Changing { dispatch: Some(number), ..server(Event::Expired, OF_THE_RUN_AND_PAYLOAD) },
         6 | 7 => taken(Changing {
-            unless: Unless::Leased,
+            unless: Unless::Unwatched,
             set: if which == 6 { vec![("lost", "1")] } else { vec![("lost", "3"), ("alone", "1")] },
             ..of(Event::Lost, Speaker::Run(Fence::Current), LEASE)
         }),

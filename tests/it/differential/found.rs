@@ -58,7 +58,7 @@ fn changed(event: Event, timer: Timing, set: &[(&'static str, &'static str)]) ->
         timer,
         detail: "",
         set: set.to_vec(),
-        delete: &["owner", "lease_until", "detached"],
+        delete: store::lost::LEASE,
     };
     Op::Change { name: 0, change }
 }

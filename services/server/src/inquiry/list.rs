@@ -35,7 +35,7 @@ pub(super) async fn list(
             result: None,
             notifications: None,
             as_of: None,
-            ..answers::status(record, as_of)
+            ..answers::status(store, record, as_of)
         };
         bytes += job.to_json().len();
         if bytes > PAGE_BYTES_MAX && last.is_some() {

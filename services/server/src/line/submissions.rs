@@ -248,7 +248,7 @@ impl Links {
     fn second_receipt(&self, record: Option<Record>) -> Answer {
         let promised = self.promised();
         let status = match record {
-            Some(record) => answers::status_in(&self.store, &record, UnixMillis::now()),
+            Some(record) => answers::status(&self.store, &record, UnixMillis::now()),
             None => Answer::new(AnswerWord::Found),
         };
         Answer {
