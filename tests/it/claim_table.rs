@@ -69,6 +69,7 @@ pub(crate) fn claim(owner: &str, nonce: &str, redelivered: bool, lease_ms: u64) 
         lease_ms,
         idle: true,
         attempts_max: 2,
+        alone_after: 3,
         not_here: false,
         payload: b"1".to_vec(),
     }
@@ -209,6 +210,36 @@ async fn only_a_third_attempt_in_a_row_without_an_outcome_makes_the_next_run_alo
     assert_eq!(one(&store, of("3", true, false)).await?, Claimed::Wait);
     let third = one(&store, of("4", true, true)).await?;
     assert!(matches!(third, Claimed::Start { attempt: 4, alone: true, .. }), "{third:?}");
+    Ok(())
+}
+
+/// The scheduler, which knows no worker's settings, only counts; the claim decides.
+#[tokio::test]
+async fn a_job_that_the_scheduler_sends_again_runs_alone_after_as_many_ends_as_its_worker_says()
+-> anyhow::Result<()> {
+    let world = World::new().await?;
+    let store = queued(&world).await?;
+    let of = |dispatch, alone_after| Claim {
+        dispatch,
+        alone_after,
+        idle: false,
+        attempts_max: 5,
+        ..claim("a", &format!("{dispatch}-{alone_after}"), false, 0)
+    };
+    for dispatch in [1, 2] {
+        let Claimed::Start { fence, alone: false, .. } = one(&store, of(dispatch, 3)).await? else {
+            anyhow::bail!("start {dispatch} is not made beside others")
+        };
+        let detach = Some(b"1".to_vec());
+        store.beat(&[store::claim::Lease { name: name(), fence, detach }], 0).await?;
+        let record = store.read_one(&name()).await?.unwrap_or_default();
+        let change = |event| store::change::Change::new(name(), job_type(), event);
+        let lost = store.change(&[store::lost::lost(&record, change)]).await?;
+        assert!(matches!(lost[..], [store::change::Changed::Applied { .. }]), "{lost:?}");
+    }
+    assert_eq!(one(&store, of(3, 2)).await?, Claimed::Wait);
+    let third = one(&store, of(3, 3)).await?;
+    assert!(matches!(third, Claimed::Start { attempt: 3, alone: false, .. }), "{third:?}");
     Ok(())
 }
 

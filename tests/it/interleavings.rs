@@ -270,6 +270,7 @@ async fn h6_a_claim_honours_only_the_current_dispatch() -> anyhow::Result<()> {
         lease_ms: 60_000,
         idle: true,
         attempts_max: 5,
+        alone_after: 3,
         not_here: false,
         payload: Vec::new(),
     };

@@ -2,10 +2,10 @@
 //! all deliveries that are there.
 //!
 //! # Who may run beside whom
-//! A job whose last three attempts ended without an outcome runs alone in its worker, and so does
-//! the last attempt after such an end: if it kills the process again no neighbour is charged for
-//! it, and if it is innocent no neighbour takes its last chance. Ordinary batches hold a share of a
-//! gate; a job that must be alone waits for the whole of it.
+//! A job whose last attempts (`worker.alone_after` of them) ended without an outcome runs alone in
+//! its worker, and so does the last attempt after such an end: if it kills the process again no
+//! neighbour is charged for it, and if it is innocent no neighbour takes its last chance. Ordinary
+//! batches hold a share of a gate; a job that must be alone waits for the whole of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,6 +164,7 @@ fn to_claim(shared: &Shared, candidate: &Candidate, idle: bool) -> Claim {
         not_here: candidate.not_here,
         attempts_max: retry_policy(shared.settings.worker.retry(), message, &candidate.entry)
             .attempts_max,
+        alone_after: shared.settings.worker.alone_after,
         payload: if candidate.redelivered { message.body.clone() } else { Vec::new() },
     }
 }

@@ -32,6 +32,8 @@ pub struct WorkerSettings {
     pub drain_ms: u64,
     /// Attempts that a job has, unless the job says otherwise.
     pub attempts_max: u32,
+    /// Attempts in a row that ended without an outcome, after which the next one runs alone.
+    pub alone_after: u32,
     /// The pause after the first failed attempt; it doubles with each.
     pub backoff_first_ms: u64,
     /// The longest pause.
@@ -62,6 +64,9 @@ impl WorkerSettings {
         }
         if self.attempts_max == 0 {
             return Err("worker.attempts_max is 0; allowed is 1 and more".to_owned());
+        }
+        if self.alone_after == 0 {
+            return Err("worker.alone_after is 0; allowed is 1 and more".to_owned());
         }
         if self.beat_ms == 0 || self.beat_ms.saturating_mul(3) > self.lease_ms {
             return Err(format!(

@@ -278,6 +278,7 @@ impl Trial {
             lease_ms: LEASE_MS,
             idle: true,
             attempts_max: self.policy(&message).attempts_max,
+            alone_after: 1,
             not_here: false,
             payload: self.body.clone(),
         };

@@ -21,13 +21,16 @@ const OF_AN_EARLIER_RUN: &[&str] = &[
     "detached",
     "parked_reason",
     "report_hash",
+    "alone",
 ];
 
 /// What a work message means.
 enum Meaning {
     Answer(Claimed),
-    /// The next run begins.
-    Start,
+    /// The next run begins, after so many in a row without an outcome.
+    Start {
+        lost: u64,
+    },
 }
 
 impl Model {
@@ -44,18 +47,22 @@ impl Model {
         };
         match meaning {
             Meaning::Answer(answer) => answer,
-            Meaning::Start => self.start(claim, at),
+            Meaning::Start { lost } if must_be_alone(job, lost, claim) && !claim.idle => {
+                Claimed::Wait
+            }
+            Meaning::Start { lost } => self.start(claim, lost, at),
         }
     }
 
     /// A run begins: the next attempt, with the next fence and a lease, and nothing left of the
     /// run before.
-    fn start(&mut self, claim: &Claim, at: UnixMillis) -> Claimed {
+    fn start(&mut self, claim: &Claim, lost: u64, at: UnixMillis) -> Claimed {
         let epoch = self.epoch;
         let Some(job) = self.standings.get_mut(&claim.name) else { return Claimed::Missing };
         if job.state() != Some(State::Running) {
             job.since = at.0;
         }
+        let alone = must_be_alone(job, lost, claim);
         let fields = &mut job.fields;
         let attempt = fields.count("attempt") + 1;
         let revision = fields.count("revision") + 1;
@@ -72,7 +79,12 @@ impl Model {
         fields.set("fence", &fence);
         fields.set("owner", &claim.owner);
         fields.set("lease_until", at.0.saturating_add_unsigned(claim.lease_ms));
-        let alone = fields.has("alone");
+        if lost > 0 {
+            fields.set("lost", lost);
+        }
+        if alone {
+            fields.set("alone", 1);
+        }
         job.timer = first_of(None, fields.number("deadline"));
         let happened = Happened { attempt, ..Happened::new(Event::Started, State::Running) };
         self.follow(&claim.name, &happened, at);
@@ -119,6 +131,13 @@ fn nonce(job: &Standing) -> &str {
     job.fields.text("fence").and_then(|fence| fence.split_once('-')).map_or("", |(_, nonce)| nonce)
 }
 
+/// A job that must run alone waits for an idle worker.
+fn must_be_alone(job: &Standing, lost: u64, claim: &Claim) -> bool {
+    let attempt = job.fields.number("attempt").unwrap_or_default();
+    let lost = u32::try_from(lost).unwrap_or(u32::MAX);
+    runs_alone(lost, claim.alone_after, attempt, claim.attempts_max)
+}
+
 /// A run has the right while it lasts: the fence stays in the record afterwards, its owner does
 /// not.
 fn has_run(job: &Standing, fence: &str) -> bool {
@@ -131,7 +150,7 @@ fn watch(job: &mut Standing, until: i64) {
 }
 
 /// A message of a queued job starts it if it carries the number that is out, and the deadline has
-/// not passed. A job that must run alone waits for an idle worker.
+/// not passed.
 fn of_a_queued_job(job: &Standing, claim: &Claim, at: UnixMillis) -> Meaning {
     let fields = &job.fields;
     let deadline_passed = fields.number("deadline").is_some_and(|deadline: i64| deadline <= at.0);
@@ -139,10 +158,8 @@ fn of_a_queued_job(job: &Standing, claim: &Claim, at: UnixMillis) -> Meaning {
         Claimed::Drop
     } else if fields.has("cancel_requested") {
         Claimed::CancelAsked { fence: fields.text("fence").unwrap_or_default().to_owned() }
-    } else if fields.has("alone") && !claim.idle {
-        Claimed::Wait
     } else {
-        return Meaning::Start;
+        return Meaning::Start { lost: fields.count("lost") };
     })
 }
 
@@ -182,13 +199,5 @@ fn of_a_running_job(job: &mut Standing, claim: &Claim, epoch: u64, at: UnixMilli
     if attempt >= claim.attempts_max {
         return Meaning::Answer(Claimed::Exhausted { fence, attempts: attempt });
     }
-    let lost = u32::try_from(fields.count("lost")).unwrap_or(u32::MAX) + 1;
-    if runs_alone(lost, attempt, claim.attempts_max) {
-        if !claim.idle {
-            return Meaning::Answer(Claimed::Wait);
-        }
-        fields.set("alone", 1);
-    }
-    fields.set("lost", lost);
-    Meaning::Start
+    Meaning::Start { lost: fields.count("lost") + 1 }
 }

@@ -30,6 +30,8 @@ pub struct Claim {
     pub idle: bool,
     /// How many attempts the job has.
     pub attempts_max: u32,
+    /// Attempts in a row without an outcome after which the next one runs alone.
+    pub alone_after: u32,
     /// Whether this process was told to attach the message to a run, and has no such run.
     pub not_here: bool,
     /// The body; needed only where the message was redelivered.
@@ -100,18 +102,13 @@ pub struct Lease {
     pub detach: Option<Vec<u8>>,
 }
 
-/// So many attempts in a row that ended without an outcome make a job suspect: the next one runs
-/// alone in its worker. Some such ends may have been a neighbour's doing; if each of them ran
-/// alone, a worker with many long jobs would be made up for one job after another.
-pub const LOST_BEFORE_ALONE: u32 = 3;
-
 /// How far behind a clock is that nobody should rely on.
 const HOUR_MS: i64 = 3_600_000;
 
-/// Whether the next attempt runs alone, after so many in a row without an outcome: also the last
-/// attempt does, so that no neighbour takes it away.
-pub fn runs_alone(lost: u32, attempt: u32, allowed: u32) -> bool {
-    lost >= LOST_BEFORE_ALONE || attempt + 1 >= allowed
+/// Whether the next attempt runs alone, after `lost` in a row without an outcome: from `alone_after`
+/// of them, and also if it is the last that is `allowed`, so that no neighbour takes it away.
+pub fn runs_alone(lost: u32, alone_after: u32, attempt: u32, allowed: u32) -> bool {
+    lost > 0 && (lost >= alone_after || attempt + 1 >= allowed)
 }
 
 impl Store {
@@ -158,7 +155,7 @@ impl Store {
             .arg(epoch)
             .arg(u8::from(claim.not_here))
             .arg(claim.payload.as_slice())
-            .arg(LOST_BEFORE_ALONE)
+            .arg(claim.alone_after)
     }
 
     /// Renews leases; the answers are in the same order.

@@ -3,7 +3,6 @@
 use job::Event;
 
 use crate::change::{Change, Right, Unless};
-use crate::claim::runs_alone;
 use crate::record::{Record, number};
 
 /// Fields that mean something only while somebody runs the job.
@@ -48,6 +47,5 @@ pub fn lost(record: &Record, change: impl Fn(Event) -> Change) -> Change {
     }
     let times = number(&record.lost).unwrap_or(0u32) + 1;
     let again = Change { redispatch: true, ..on(Event::Lost, LEASE) };
-    let again = again.with("lost", times.to_string());
-    if runs_alone(times, attempt, allowed) { again.with("alone", "1") } else { again }
+    again.with("lost", times.to_string())
 }

@@ -104,6 +104,7 @@ impl Case {
             lease_ms: 10 * MINUTE_MS,
             idle: true,
             attempts_max: 5,
+            alone_after: 3,
             not_here: false,
             payload: Self::payload(),
         }
@@ -242,8 +243,8 @@ async fn running_jobs_are_recorded_as_version_1_records_them() -> anyhow::Result
     }
     case.check("running-whole").await?;
 
-    // Its worker died; it runs alone next time.
-    let case = Case::open(&world, "lost").await?;
+    // Its worker died.
+    let case = Case::open(&world, "sent-again").await?;
     let lost = Change {
         right: Right::Fence(case.started().await?),
         redispatch: true,
@@ -252,9 +253,9 @@ async fn running_jobs_are_recorded_as_version_1_records_them() -> anyhow::Result
         delete: &["owner", "lease_until", "detached"],
         ..case.event(Event::Lost)
     };
-    let lost = lost.with("queue", "orders").with("alone", "1").with("payload", Case::payload());
+    let lost = lost.with("queue", "orders").with("lost", "1").with("payload", Case::payload());
     case.change(lost).await?;
-    case.check("lost").await?;
+    case.check("sent-again").await?;
 
     let case = Case::open(&world, "handed_over").await?;
     let fence = case.started().await?;

@@ -96,7 +96,7 @@ fn of_the_server(which: u8, number: Number) -> Changing {
         5 => Changing { dispatch: Some(number), ..server(Event::Expired, OF_THE_RUN_AND_PAYLOAD) },
         6 | 7 => taken(Changing {
             unless: Unless::Unwatched,
-            set: if which == 6 { vec![("lost", "1")] } else { vec![("lost", "3"), ("alone", "1")] },
+            set: vec![("lost", if which == 6 { "1" } else { "3" })],
             ..of(Event::Lost, Speaker::Run(Fence::Current), LEASE)
         }),
         8 => Changing {

@@ -43,6 +43,7 @@ fn claimed(nonce: u8) -> Op {
         lease_ms: LONG_MS,
         idle: true,
         attempts_max: 5,
+        alone_after: 3,
         not_here: false,
     }
 }
@@ -93,6 +94,7 @@ pub(super) fn seldom() -> Vec<Vec<Op>> {
             lease_ms: 0,
             idle: false,
             attempts_max: 2,
+            alone_after: 3,
             not_here: false,
         },
         other => other,

@@ -194,9 +194,11 @@ fn claim() -> BoxedStrategy<Op> {
 
 fn claim_of(name: BoxedStrategy<Name>) -> BoxedStrategy<Op> {
     let often = || prop::bool::weighted(0.7);
-    (name, number(), any::<bool>(), 0..2u8, 0..6u8, lease(), often(), 1..6u32, any::<bool>())
-        .prop_map(
-            |(
+    let bounds = (1..6u32, 1..4u32);
+    (name, number(), any::<bool>(), 0..2u8, 0..6u8, lease(), often(), bounds, any::<bool>())
+        .prop_map(|(name, dispatch, redelivered, owner, nonce, lease_ms, idle, bounds, not_here)| {
+            let (attempts_max, alone_after) = bounds;
+            Op::Claim {
                 name,
                 dispatch,
                 redelivered,
@@ -205,21 +207,10 @@ fn claim_of(name: BoxedStrategy<Name>) -> BoxedStrategy<Op> {
                 lease_ms,
                 idle,
                 attempts_max,
+                alone_after,
                 not_here,
-            )| {
-                Op::Claim {
-                    name,
-                    dispatch,
-                    redelivered,
-                    owner,
-                    nonce,
-                    lease_ms,
-                    idle,
-                    attempts_max,
-                    not_here,
-                }
-            },
-        )
+            }
+        })
         .boxed()
 }
 

@@ -120,6 +120,7 @@ pub(super) enum Op {
         lease_ms: u64,
         idle: bool,
         attempts_max: u32,
+        alone_after: u32,
         not_here: bool,
     },
     Beat {

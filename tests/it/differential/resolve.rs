@@ -167,7 +167,7 @@ impl Twin {
         let Op::Claim { name: of, dispatch, redelivered, owner, nonce, lease_ms, .. } = op else {
             return None;
         };
-        let Op::Claim { idle, attempts_max, not_here, .. } = op else { return None };
+        let Op::Claim { idle, attempts_max, alone_after, not_here, .. } = op else { return None };
         Some(Call::Claim(Box::new(Claim {
             name: name(*of),
             job_type: self.type_of(*of),
@@ -178,6 +178,7 @@ impl Twin {
             lease_ms: *lease_ms,
             idle: *idle,
             attempts_max: *attempts_max,
+            alone_after: *alone_after,
             not_here: *not_here,
             payload: b"body".to_vec(),
         })))

@@ -6,6 +6,9 @@ use store::claim::runs_alone;
 
 use crate::store::{Job, Record};
 
+/// Attempts in a row without an outcome after which the next one runs alone.
+pub const ALONE_AFTER: u32 = 3;
+
 /// What a worker that holds a message says of itself and of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
@@ -86,12 +89,7 @@ fn of_running(job: &Job, asked: &Asked) -> Meaning {
     if job.attempt >= asked.attempts {
         return Meaning::Exhausted;
     }
-    let (lost, attempt) = (u32::from(job.lost) + 1, u32::from(job.attempt));
-    let must = runs_alone(lost, attempt, u32::from(asked.attempts));
-    if must && !asked.idle {
-        return Meaning::Wait;
-    }
-    Meaning::Start { supersedes: true, alone: must || job.alone }
+    start(job, asked, true)
 }
 
 fn of_queued(job: &Job, asked: &Asked) -> Meaning {
@@ -101,8 +99,12 @@ fn of_queued(job: &Job, asked: &Asked) -> Meaning {
     if job.cancel_asked {
         return Meaning::CancelAsked;
     }
-    if job.alone && !asked.idle {
-        return Meaning::Wait;
-    }
-    Meaning::Start { supersedes: false, alone: job.alone }
+    start(job, asked, false)
+}
+
+/// The next attempt, unless it must run alone and something else runs there.
+fn start(job: &Job, asked: &Asked, supersedes: bool) -> Meaning {
+    let lost = u32::from(job.lost) + u32::from(supersedes);
+    let alone = runs_alone(lost, ALONE_AFTER, job.attempt.into(), asked.attempts.into());
+    if alone && !asked.idle { Meaning::Wait } else { Meaning::Start { supersedes, alone } }
 }

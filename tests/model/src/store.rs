@@ -51,7 +51,7 @@ pub struct Job {
     pub cancel_asked: bool,
     /// Attempts in a row that ended without an outcome.
     pub lost: u8,
-    /// Whether the next attempt runs alone.
+    /// Whether the attempt runs alone.
     pub alone: bool,
 }
 
@@ -311,8 +311,6 @@ pub struct Change {
     pub if_watched: bool,
     /// It gives way to a cancellation.
     pub unless_cancelled: bool,
-    /// The next attempt runs alone.
-    pub alone: bool,
     /// The body is written with it, and it is due at once.
     pub with_body: bool,
 }
@@ -327,7 +325,6 @@ impl Change {
             unless_leased: false,
             if_watched: false,
             unless_cancelled: false,
-            alone: false,
             with_body: false,
         }
     }
@@ -377,7 +374,6 @@ impl Job {
             }
             Event::Lost => {
                 self.lost += 1;
-                self.alone |= change.alone;
                 (self.dispatch, self.timer, self.is_sent) = (self.dispatch + 1, true, true);
             }
             Event::Due => {

@@ -1,7 +1,6 @@
 //! Workers, the scheduler and the notifier.
 
 use job::{Event, State as JobState};
-use store::claim::runs_alone;
 
 use crate::bounds::Mistake;
 use crate::claim::{Asked, Meaning};
@@ -237,11 +236,7 @@ impl State {
             JobState::Retrying => Change { dispatch, ..Change::new(Event::Due) },
             _ if seen.cancel_asked => of_lease(Event::Cancelled),
             _ if seen.attempt >= allowed => of_lease(Event::Failed),
-            _ => {
-                let (lost, attempt) = (u32::from(seen.lost) + 1, u32::from(seen.attempt));
-                let alone = runs_alone(lost, attempt, allowed.into());
-                Change { alone, ..of_lease(Event::Lost) }
-            }
+            _ => of_lease(Event::Lost),
         };
         let changed = self.change(job, &change, None);
         let dispatches = matches!(change.event, Event::Due | Event::Lost);

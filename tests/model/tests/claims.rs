@@ -1,7 +1,7 @@
 //! The model's decisions against the scripts that production runs: every combination of what they
 //! look at, on a real Redis.
 
-use counterfoil_protocol_model::claim::{Asked, Meaning};
+use counterfoil_protocol_model::claim::{ALONE_AFTER, Asked, Meaning};
 use counterfoil_protocol_model::store::{Accepted, Job, Record, Store, Submission};
 use harness::World;
 use job::{ClientName, Digest, JobId, JobType, QueueName, State};
@@ -151,6 +151,7 @@ async fn a_claim_means_in_the_model_what_it_means_in_the_store() {
                 lease_ms: LEASE_MS,
                 idle: asked.idle,
                 attempts_max: asked.attempts.into(),
+                alone_after: ALONE_AFTER,
                 not_here: asked.not_here,
                 payload: b"1".to_vec(),
             });

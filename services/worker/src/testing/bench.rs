@@ -236,6 +236,7 @@ impl State {
             lease_ms: LEASE_MS,
             idle: true,
             attempts_max: allowed.unwrap_or(1),
+            alone_after: 1,
             not_here: false,
             payload: run.body.clone(),
         };

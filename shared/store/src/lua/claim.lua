@@ -4,8 +4,8 @@
 --       6 lease in ms   7 '1' if nothing else runs in the worker   8 attempts allowed
 --       9 the word of a queued job   10 of a running one   11 event   12 outbox bound
 --       13 epoch   14 '1' if this process surely does not run it
---       15 payload (only where it was redelivered)   16 attempts without an outcome after which
---       the next one runs alone
+--       15 payload (only where it was redelivered)   16 attempts in a row without an outcome
+--       after which the next one runs alone
 -- Returns  start attempt fence revision alone | drop state | attach fence | detached | wait
 --          | cancel fence | exhausted fence attempt | none
 -- Atomic because two workers may hold a message of the same job.
@@ -18,6 +18,7 @@ if seen[1] ~= 'job' then return { 'drop', seen[1] } end
 local state, fence = seen[2], seen[4] or '0-'
 local attempt = tonumber(seen[6])
 local at = now_ms()
+local lost = tonumber(seen[14] or 0)
 local from_set = KEYS[6]
 
 if state == ARGV[10] then
@@ -39,26 +40,21 @@ if state == ARGV[10] then
   end
   if seen[12] then return { 'cancel', fence } end
   if attempt >= tonumber(ARGV[8]) then return { 'exhausted', fence, attempt } end
-  -- Ended without an outcome: it may have been a neighbour, or the machine. Often in a row, or with
-  -- one attempt left: it is to show what it does, and nobody is to be charged for it.
-  local lost = tonumber(seen[14] or 0) + 1
-  if lost >= tonumber(ARGV[16]) or attempt + 1 >= tonumber(ARGV[8]) then
-    if ARGV[7] ~= '1' then return { 'wait' } end
-    redis.call('HSET', KEYS[1], 'alone', 1)
-    seen[8] = '1'
-  end
-  redis.call('HSET', KEYS[1], 'lost', lost)
+  lost = lost + 1
   from_set = KEYS[7]
 elseif state == ARGV[9] then
   if seen[5] ~= ARGV[2] then return { 'drop', state } end
   if seen[7] and tonumber(seen[7]) <= at then return { 'drop', state } end
   if seen[12] then return { 'cancel', fence } end
-  if seen[8] and ARGV[7] ~= '1' then return { 'wait' } end
 else
   return { 'drop', state }
 end
 
 attempt = attempt + 1
+-- Ended without an outcome: it may have been a neighbour, or the machine. Often in a row, or with
+-- one attempt left: it is to show what it does, and nobody is to be charged for it.
+local alone = lost > 0 and (lost >= tonumber(ARGV[16]) or attempt >= tonumber(ARGV[8])) and '1' or ''
+if alone == '1' and ARGV[7] ~= '1' then return { 'wait' } end
 local revision = tonumber(seen[3]) + 1
 local starts = tonumber(string.match(fence, '^%d+')) + 1
 fence = starts .. '-' .. ARGV[5]
@@ -70,10 +66,12 @@ redis.call('HSET', KEYS[1], 'state', ARGV[10], 'revision', revision, 'changed_at
 -- before the dispatch.
 if starts > 1 or seen[13] then
   redis.call('HDEL', KEYS[1], 'stage', 'progress', 'progress_note', 'error', 'payload', 'due_at',
-    'dispatched_at', 'detached', 'parked_reason', 'report_hash')
+    'dispatched_at', 'detached', 'parked_reason', 'report_hash', 'alone')
 end
+if lost > 0 then redis.call('HSET', KEYS[1], 'lost', lost) end
+if alone == '1' then redis.call('HSET', KEYS[1], 'alone', alone) end
 move(ARGV[1], at, from_set, KEYS[7])
 set_timer(ARGV[1], nil, seen[7], '0')
 remember(revision, at, ARGV[11], ARGV[10], attempt, '', false)
 notify(ARGV[10], ARGV[10], '0', revision, at, attempt, tonumber(ARGV[12]))
-return { 'start', attempt, fence, revision, seen[8] or '' }
+return { 'start', attempt, fence, revision, alone }

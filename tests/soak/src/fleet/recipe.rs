@@ -72,6 +72,8 @@ pub(super) fn environment(world: &World) -> Vec<(String, String)> {
         ("WORKER_BEAT_MS", "500"),
         ("WORKER_DETACH_AFTER_MS", "3000"),
         ("WORKER_ATTEMPTS_MAX", "200"),
+        // Its workers are killed for reasons that have nothing to do with their jobs.
+        ("WORKER_ALONE_AFTER", "20"),
         ("WORKER_BACKOFF_FIRST_MS", "100"),
         ("CLIENT_RESEND_AFTER_MS", "2000"),
         ("CLIENT_ANSWER_TIMEOUT_MS", "5000"),
