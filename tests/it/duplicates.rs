@@ -4,8 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::reply_queues::receipt_and_event;
+use broker::topology::{self, work_queue};
 use futures_util::future::try_join_all;
-use harness::{Message, Raw, World, start};
+use harness::{Message, Raw, World, eventually, start, within};
+use job::QueueName;
+use nodes::shared::ADMINISTRATOR;
 use protocol::{HeaderValue, Properties, UnixMillis};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -103,6 +106,37 @@ async fn a_duplicate_is_answered_again_and_changes_nothing() -> anyhow::Result<(
     shop.ask("status", &second.queue, json!({"job_id": "A-1"})).await?;
     assert_eq!(second.next().await?.kind, "status");
     assert_eq!(runs.of("shop:A-1"), 1);
+    worker.stop().await?;
+    Ok(server.stop().await?)
+}
+
+/// A copy of a running job's message belongs to the run, and takes the place of the one before. Both
+/// used to be held until the end of the run, and each cost the worker a slot.
+#[tokio::test]
+async fn a_copy_of_a_running_jobs_message_costs_its_worker_no_slot() -> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    world.settings.worker.slots = 2;
+    let server = world.server().await?;
+    // There is a queue, and nobody who takes from it.
+    Runs::serve(&world).await?.1.stop().await?;
+    let shop = world.raw("shop").await?;
+    let mut inbox = shop.inbox("a").await?;
+    shop.submit_job(TYPE, "A-1", &inbox.queue, &[], "{}").await?;
+    inbox.next_of("receipt").await?;
+    let (hands, queue) = (world.raw(ADMINISTRATOR).await?, work_queue(&QueueName::default()));
+    let mut held = hands.connection.consumer(&queue, 2).await?;
+    let message = within("the message", held.next_chunk(1)).await??.remove(0);
+    hands.publish(topology::DEFAULT, &queue, message.properties, message.body).await?;
+    within("the copy", held.next_chunk(1)).await??;
+    // Both return, as delivered before.
+    hands.connection.close().await;
+
+    let (runs, worker) = Runs::serve(&world).await?;
+    shop.submit_job(TYPE, "A-2", &inbox.queue, &[], "{}").await?;
+    let both = || async { Ok((runs.of("shop:A-1") + runs.of("shop:A-2") == 2).then_some(())) };
+    eventually("both run", both).await?;
+    assert_eq!(runs.of("shop:A-1"), 1);
+    runs.let_go(2);
     worker.stop().await?;
     Ok(server.stop().await?)
 }

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use worker::{Context, Failure};
 
 use crate::interleavings::not_pending;
-use crate::rolled_back::{Power, begun};
+use crate::rolled_back::{Power, begun, held};
 
 /// Server and store lose their power together, so nobody is left who remembers what was accepted.
 /// The store's own run tells: the negative says that it may be a loss, and goes on saying so; what
@@ -45,6 +45,37 @@ async fn h5_a_loss_is_noticed_though_everybody_was_restarted_with_the_store() ->
     let again = inbox.next_of("receipt").await?;
     assert_eq!((&again.body["duplicate"], &again.body["epoch"]), (&json!(false), &json!(2)));
     assert_eq!(again.text("ticket"), first.text("ticket"));
+    Ok(server.stop().await?)
+}
+
+/// How a job goes on of which nothing was heard since the loss may be lost with it. Every answer
+/// that shows such a job says so; a list and a second receipt used to leave it out.
+#[tokio::test]
+async fn h5_a_list_and_a_second_receipt_say_too_that_the_last_of_a_job_may_be_lost()
+-> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    let mut power = Power::of(&mut world)?;
+    let server = world.server().await?;
+    // There is a queue, and nobody who takes from it.
+    held(&world).await?.0.stop().await?;
+    let shop = world.raw("shop").await?;
+    let mut inbox = shop.inbox("a").await?;
+    shop.submit_job("order.place", "A-1", &inbox.queue, &[], "1").await?;
+    let first = inbox.next_of("receipt").await?;
+    assert_eq!(first.body.get("lost_between"), None, "{}", first.body);
+    let written = power.written()?;
+    server.stop().await?;
+    power.is_lost_since(written)?;
+
+    let server = world.server().await?;
+    let is_said = |status: &serde_json::Value| status["lost_between"].as_array().map(Vec::len);
+    shop.ask("list", &inbox.queue, json!({})).await?;
+    let list = inbox.next_of("status").await?;
+    assert_eq!(is_said(&list.body["jobs"][0]), Some(2), "{}", list.body);
+    shop.submit_job("order.place", "A-1", &inbox.queue, &[], "1").await?;
+    let second = inbox.next_of("receipt").await?;
+    assert_eq!(second.body["duplicate"], json!(true), "{}", second.body);
+    assert_eq!(is_said(&second.body), Some(2), "{}", second.body);
     Ok(server.stop().await?)
 }
 

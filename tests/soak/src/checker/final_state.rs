@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::losses::Losses;
 use super::{Findings, Invariant, Job};
-use crate::fleet::{Size, client_name, journal};
+use crate::faults::{Fault, Kind};
+use crate::fleet::{Size, Unexplained, client_name, journal};
 use crate::world::PREFIX;
 
 /// Keys looked for in one go, and records read in one.
@@ -80,7 +81,7 @@ pub struct FinalState {
     /// Jobs that are not done, as the store counts them for quotas, by client.
     pub counted: BTreeMap<String, u64>,
     /// Ends of processes that nobody made, and panics.
-    pub unexplained: Vec<String>,
+    pub unexplained: Vec<Unexplained>,
 }
 
 /// The bound of a process's memory under a flood of faults.
@@ -122,6 +123,7 @@ impl FinalState {
         &self,
         jobs: &HashMap<String, Job>,
         losses: &Losses,
+        faults: &[Fault],
         findings: &mut Findings,
     ) {
         for (queue, count) in self.left.queues.iter().filter(|(_, count)| **count > 0) {
@@ -163,9 +165,21 @@ impl FinalState {
             }
         }
         for ended in &self.unexplained {
-            findings.add(Invariant::I14, "a process", ended.clone());
+            if could_not_open_its_journal(ended, faults) {
+                continue;
+            }
+            findings.add(Invariant::I14, "a process", ended.seen.clone());
         }
     }
+}
+
+/// A client whose disk failed when it was about to open its journal has ended as it should.
+fn could_not_open_its_journal(ended: &Unexplained, faults: &[Fault]) -> bool {
+    let is_of_its_disk = |fault: &Fault| {
+        matches!(fault.kind, Kind::JournalFull | Kind::JournalUnsynced)
+            && fault.effect.pid == ended.pid
+    };
+    ended.has_given_up && ended.pid.is_some() && faults.iter().any(is_of_its_disk)
 }
 
 async fn records(root: &mut MultiplexedConnection) -> anyhow::Result<HashMap<String, Record>> {

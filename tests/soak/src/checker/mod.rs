@@ -157,7 +157,7 @@ pub fn check(
     for (name, job) in &mut jobs {
         job.check(name, end.records.get(name), faults, &losses, &mut findings);
     }
-    end.check(&jobs, &losses, &mut findings);
+    end.check(&jobs, &losses, faults, &mut findings);
     findings.counters.refused_writes = refused_writes(directory, size)?;
     findings.counters.kills_while_running = kills_while_running(&jobs, faults);
     findings.recovery_ms = recovery(told_at, faults);

@@ -47,6 +47,17 @@ pub fn client_name(number: usize) -> String {
     format!("c{number}")
 }
 
+/// The end of a process that nobody made, or its panic.
+#[derive(Debug, Clone)]
+pub struct Unexplained {
+    /// Which process, where that is known.
+    pub pid: Option<u32>,
+    /// Whether it said that it cannot go on.
+    pub has_given_up: bool,
+    /// Where in the fleet, and how.
+    pub seen: String,
+}
+
 /// One place in the fleet.
 #[derive(Debug)]
 struct Place {
@@ -57,7 +68,7 @@ struct Place {
     /// How many of its processes have crashed, at whatever point.
     aborts: u32,
     /// Ends of its processes that nobody made.
-    unexplained: Vec<String>,
+    unexplained: Vec<Unexplained>,
     /// Where its processes are to crash, one after another.
     crashes: Crashes,
     /// Stays down until it is wanted again.
@@ -152,19 +163,22 @@ impl Fleet {
 
     fn look(&self) -> anyhow::Result<()> {
         for place in self.lock().iter_mut().filter(|place| !place.is_held) {
+            let pid = place.child.as_ref().and_then(Child::id);
             let ended = match &mut place.child {
                 Some(child) => child.try_wait()?,
                 None => Some(ExitStatus::default()),
             };
             if let Some(status) = ended {
                 if crashes::is_unexplained(status) {
-                    place.unexplained.push(format!("{}: {status}", place.name()));
+                    let seen = format!("{}: {status}", place.name());
+                    let has_given_up = status.code() == Some(1);
+                    place.unexplained.push(Unexplained { pid, has_given_up, seen });
                 }
                 place.aborts += u32::from(crashes::is_crash(status));
                 place.crashes.ended(status);
                 place.child = Some(self.recipe.start(place)?);
                 place.starts += 1;
-            } else if let Some(pid) = place.child.as_ref().and_then(Child::id) {
+            } else if let Some(pid) = pid {
                 place.crashes.look(pid);
             }
         }
@@ -218,14 +232,18 @@ impl Fleet {
     ///
     /// # Errors
     /// A log cannot be read.
-    pub fn unexplained(&self) -> anyhow::Result<Vec<String>> {
+    pub fn unexplained(&self) -> anyhow::Result<Vec<Unexplained>> {
         let places = self.lock();
-        let mut found: Vec<String> =
+        let mut found: Vec<Unexplained> =
             places.iter().flat_map(|place| place.unexplained.clone()).collect();
         for name in places.iter().map(Place::name) {
             let log = std::fs::read_to_string(self.directory().join(format!("{name}.log")))?;
             let panics = log.lines().filter(|line| line.contains("panicked at"));
-            found.extend(panics.map(|line| format!("{name}: {line}")));
+            found.extend(panics.map(|line| Unexplained {
+                pid: None,
+                has_given_up: false,
+                seen: format!("{name}: {line}"),
+            }));
         }
         Ok(found)
     }
