@@ -6,7 +6,7 @@ use crate::change::{Change, Right, Unless};
 use crate::record::{Record, number};
 
 /// Fields that mean something only while somebody runs the job.
-pub const LEASE: &[&str] = &["owner", "lease_until", "detached"];
+pub const LEASE: &[&str] = &["owner", "lease_until", "detached", "alone"];
 /// The same, and what goes from run to run until one has an outcome.
 pub const OF_THE_RUN: &[&str] =
     &["owner", "lease_until", "detached", "alone", "lost", "cancel_requested", "report_hash"];

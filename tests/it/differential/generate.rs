@@ -196,21 +196,23 @@ fn claim_of(name: BoxedStrategy<Name>) -> BoxedStrategy<Op> {
     let often = || prop::bool::weighted(0.7);
     let bounds = (1..6u32, 1..4u32);
     (name, number(), any::<bool>(), 0..2u8, 0..6u8, lease(), often(), bounds, any::<bool>())
-        .prop_map(|(name, dispatch, redelivered, owner, nonce, lease_ms, idle, bounds, not_here)| {
-            let (attempts_max, alone_after) = bounds;
-            Op::Claim {
-                name,
-                dispatch,
-                redelivered,
-                owner,
-                nonce,
-                lease_ms,
-                idle,
-                attempts_max,
-                alone_after,
-                not_here,
-            }
-        })
+        .prop_map(
+            |(name, dispatch, redelivered, owner, nonce, lease_ms, idle, bounds, not_here)| {
+                let (attempts_max, alone_after) = bounds;
+                Op::Claim {
+                    name,
+                    dispatch,
+                    redelivered,
+                    owner,
+                    nonce,
+                    lease_ms,
+                    idle,
+                    attempts_max,
+                    alone_after,
+                    not_here,
+                }
+            },
+        )
         .boxed()
 }
 

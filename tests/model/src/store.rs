@@ -362,7 +362,7 @@ impl Job {
             (self.cancel_asked, self.timer) = (true, true);
             return;
         }
-        (self.owner, self.leased, self.detached) = (None, false, false);
+        (self.owner, self.leased, self.detached, self.alone) = (None, false, false, false);
         match change.event {
             Event::GivenBack => {
                 self.attempt = self.attempt.saturating_sub(1);
@@ -370,7 +370,7 @@ impl Job {
                 self.payload |= change.with_body;
             }
             Event::Errored => {
-                (self.payload, self.timer, self.lost, self.alone) = (true, true, 0, false);
+                (self.payload, self.timer, self.lost) = (true, true, 0);
             }
             Event::Lost => {
                 self.lost += 1;
@@ -380,7 +380,7 @@ impl Job {
                 (self.dispatch, self.timer, self.is_sent) = (self.dispatch + 1, true, true);
             }
             _ => {
-                (self.payload, self.timer, self.lost, self.alone) = (false, false, 0, false);
+                (self.payload, self.timer, self.lost) = (false, false, 0);
                 self.cancel_asked = false;
             }
         }

@@ -9,7 +9,7 @@ use nodes::Fsync;
 
 use crate::cuts;
 use crate::faults::Kind;
-use crate::fleet::{Programs, Size};
+use crate::fleet::{CRASH_AT, Programs, Size};
 use crate::load::Mix;
 use crate::report::Report;
 use crate::stage::{self, Stage};
@@ -83,7 +83,7 @@ impl Campaign {
             fsync: Fsync::Everysec,
             // Whoever keeps no journal has nothing to send again what the store has lost.
             mix: Mix { has_bare: false, has_poison: true, is_dense: false },
-            environment: vec![("FAULTS_CRASH_AT".to_owned(), Self::rebuilds())],
+            environment: vec![(CRASH_AT.to_owned(), Self::rebuilds())],
             ..nothing_lost.clone()
         };
         [nothing_lost, rolled_back]

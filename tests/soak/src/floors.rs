@@ -31,7 +31,7 @@ pub const COUNTED: [Counted; 9] = [
     ("writes of superseded attempts that were refused", 30.0, |c| c.refused_writes),
     ("submissions that were recognised as duplicates", 500.0, |c| c.duplicates),
     ("messages that were delivered again", 500.0, |c| c.redeliveries as usize),
-    ("submissions whose confirm was lost, published again", 100.0, |c| c.lost_confirms),
+    ("submissions that nobody had confirmed, published again", 100.0, |c| c.lost_confirms),
     ("workers that crashed when they had rebuilt a record", 5.0, |c| c.crashes),
     ("calls of `submit` that a failing disk let fail", 10.0, |c| c.not_journaled),
     ("answers `found`", 5000.0, |c| c.word("found")),

@@ -55,6 +55,11 @@ pub enum Seen {
         /// What it is to do.
         task: Task,
     },
+    /// The broker has confirmed what is journaled.
+    Sent {
+        /// The job.
+        id: String,
+    },
     /// It is about to be asked to stop.
     CancelAsked {
         /// The job.
@@ -74,6 +79,9 @@ pub enum Seen {
         /// When the question was sent, for an answer to one.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         asked: Option<Micros>,
+        /// By which ticket, if it was asked by one.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        ticket: Option<String>,
         /// The AMQP `message_id`, of an event.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         message_id: Option<String>,

@@ -30,7 +30,7 @@ enum Command {
         #[arg(long, env = "SOAK_SECONDS", default_value_t = 900)]
         seconds: u64,
         /// Jobs in all
-        #[arg(long, env = "SOAK_JOBS", default_value_t = 50_000)]
+        #[arg(long, env = "SOAK_JOBS", default_value_t = 30_000)]
         jobs: u64,
         /// What decides the order of the faults
         #[arg(long, env = "SOAK_SEED")]

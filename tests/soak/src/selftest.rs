@@ -10,7 +10,7 @@ use nodes::Fsync;
 use crate::campaign::{SIZE, empty};
 use crate::checker::Invariant;
 use crate::faults::Kind;
-use crate::fleet::{Programs, Size};
+use crate::fleet::{DidNotEnd, Programs, Size};
 use crate::load::Mix;
 use crate::stage::{self, Outcome, Stage};
 
@@ -155,8 +155,10 @@ pub async fn run(
                 };
                 tries.push(match stage::run(&seeded).await {
                     Ok(outcome) => noticed(&outcome, Some(bug)),
-                    // A process that cannot even end is noticed as well.
-                    Err(error) => vec![format!("{error:#}")],
+                    // A process that cannot even end is noticed as well; whatever else keeps a
+                    // stage from being made says nothing of the mistake.
+                    Err(error) if error.is::<DidNotEnd>() => vec![format!("{error:#}")],
+                    Err(error) => return Err(error),
                 });
             }
             all.push(said(Some(bug), ground, &tries));

@@ -74,19 +74,10 @@ pub struct Outcome {
     pub crashed: Crashed,
 }
 
-/// Everything that was journaled is settled so long after the last fault, and a part of the stage
-/// longer: the longer it was, the more has piled up, jobs of a quarter of a minute beside others that
-/// kill their worker.
+/// Everything that was journaled is settled so long after the last fault.
 const SETTLES_WITHIN: Duration = Duration::from_secs(60);
-const PILED_UP: u32 = 6;
 /// How long a process may take to end in order.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
-
-impl Stage {
-    fn settles_within(&self) -> Duration {
-        SETTLES_WITHIN + self.time / PILED_UP
-    }
-}
 
 /// Makes a stage and returns what was found.
 ///
@@ -126,7 +117,7 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     fleet.retire(Role::Client, ENDS_WITHIN).await?;
     let healed = Instant::now();
     let settled = settle_all(stage, &world).await;
-    came_to_rest(&world, stage.settles_within()).await?;
+    came_to_rest(&world, SETTLES_WITHIN).await?;
     let settling = healed.elapsed();
     settled.stop.cancel();
     let mut open = 0;
@@ -182,7 +173,7 @@ async fn settle_all(stage: &Stage, world: &Mutex<World>) -> Settling {
         let path = journal(&stage.directory, &name);
         let stop = stop.clone();
         // A little longer than everything may take to come to rest.
-        let within = stage.settles_within() + Duration::from_secs(10);
+        let within = SETTLES_WITHIN + Duration::from_secs(10);
         tasks.push(tokio::spawn(async move {
             let mut settings: client::Settings = settings::load_with(None, [])?;
             settings.amqp.url = url;

@@ -23,8 +23,10 @@ pub struct Counters {
     pub refused_writes: usize,
     /// Receipts that say `duplicate`.
     pub duplicates: usize,
-    /// Submissions whose confirm was lost, and that were published again.
+    /// Submissions that were published again because nobody had confirmed them.
     pub lost_confirms: usize,
+    /// Submissions that were published again though they were confirmed.
+    pub repeated: usize,
     /// Messages of the broker that say that they were delivered before.
     pub redeliveries: u64,
     /// Events that came more than once.
@@ -58,6 +60,7 @@ impl Counters {
         self.refused_writes += other.refused_writes;
         self.duplicates += other.duplicates;
         self.lost_confirms += other.lost_confirms;
+        self.repeated += other.repeated;
         self.redeliveries += other.redeliveries;
         self.repeated_events += other.repeated_events;
         self.answers += other.answers;

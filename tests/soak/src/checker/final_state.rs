@@ -61,6 +61,8 @@ pub struct Left {
     pub dead_letters: u32,
     /// Entries of the outbox.
     pub outbox: u64,
+    /// Entries of what should be empty.
+    pub behind: BTreeMap<&'static str, u64>,
     /// Jobs that are not done, by state.
     pub unfinished: BTreeMap<String, usize>,
     /// The most memory that a process of a role had, in KiB.
@@ -107,6 +109,7 @@ impl FinalState {
         state.epoch = redis::cmd("HGET").arg(key).arg("epoch").query_async(root).await?;
         state.left.outbox =
             redis::cmd("XLEN").arg(format!("{PREFIX}:{{0}}:outbox")).query_async(root).await?;
+        state.left.behind = behind(root).await?;
         state.counted = redis::cmd("HGETALL")
             .arg(format!("{PREFIX}:{{0}}:unfinished"))
             .query_async(root)
@@ -131,6 +134,13 @@ impl FinalState {
         }
         if self.left.outbox > 0 {
             findings.add(Invariant::I13, "outbox", format!("{} entries", self.left.outbox));
+        }
+        for (what, count) in &self.left.behind {
+            // A roll-back brings back what its clients do not ask for any more.
+            let is_excused = !losses.is_empty() && OF_JOBS.contains(what);
+            if *count > 0 && !is_excused {
+                findings.add(Invariant::I13, what, format!("{count} entries"));
+            }
         }
         let mut unfinished: BTreeMap<&str, u64> = BTreeMap::new();
         for (name, record) in &self.records {
@@ -180,6 +190,27 @@ fn could_not_open_its_journal(ended: &Unexplained, faults: &[Fault]) -> bool {
             && fault.effect.pid == ended.pid
     };
     ended.has_given_up && ended.pid.is_some() && faults.iter().any(is_of_its_disk)
+}
+
+/// Sets of jobs that are not done: those with a timer, and those of a state.
+const OF_JOBS: [&str; 5] = ["due", "queued", "running", "scheduled", "retrying"];
+/// Messages that are put off, and how many are not delivered, by client.
+const OF_MESSAGES: [(&str, &str); 2] = [("outbox:later", "ZCARD"), ("outbox:waiting", "HLEN")];
+
+/// What should be empty when everything is done, by the ends of the keys.
+async fn behind(root: &mut MultiplexedConnection) -> anyhow::Result<BTreeMap<&'static str, u64>> {
+    let mut behind = BTreeMap::new();
+    for (what, count) in OF_JOBS.map(|what| (what, "ZCARD")).into_iter().chain(OF_MESSAGES) {
+        let key = format!("{PREFIX}:{{0}}:{what}");
+        behind.insert(what, redis::cmd(count).arg(key).query_async(root).await?);
+    }
+    let outbox = format!("{PREFIX}:{{0}}:outbox");
+    let groups: Vec<HashMap<String, redis::Value>> =
+        redis::cmd("XINFO").arg("GROUPS").arg(outbox).query_async(root).await?;
+    let pending = groups.iter().filter_map(|group| group.get("pending"));
+    let pending = pending.filter_map(|count| redis::from_redis_value_ref::<u64>(count).ok());
+    behind.insert("outbox, taken and not settled", pending.sum());
+    Ok(behind)
 }
 
 async fn records(root: &mut MultiplexedConnection) -> anyhow::Result<HashMap<String, Record>> {

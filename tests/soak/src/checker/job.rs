@@ -65,7 +65,7 @@ impl Job {
 
     fn told(&self) -> Vec<Told<'_>> {
         let told = self.seen.iter().filter_map(|entry| match &entry.seen {
-            Seen::Told { kind, asked, message_id, answer } => {
+            Seen::Told { kind, asked, message_id, answer, .. } => {
                 let message_id = message_id.as_deref();
                 Some(Told { at: entry.at, asked: *asked, kind, message_id, answer })
             }

@@ -53,7 +53,7 @@ impl Losses {
     }
 }
 
-fn micros(text: &str) -> Option<Micros> {
+pub(super) fn micros(text: &str) -> Option<Micros> {
     Some(UnixMillis::parse(text)?.0.unsigned_abs() * MS)
 }
 

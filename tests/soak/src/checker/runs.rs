@@ -10,6 +10,8 @@ use crate::history::{Entry, Micros, Seen};
 use crate::load::POISON_ATTEMPTS_MAX;
 use crate::world::Link;
 
+/// A handler begins so soon after its claim.
+const CLAIMED_WITHIN: Micros = 2_000_000;
 /// Twice the lease of the campaign: a fault shows for so long.
 const DISTURBS_FOR: Micros = 6_000_000;
 
@@ -67,7 +69,7 @@ impl Case<'_> {
             let number = number_of(fence);
             // A number may be lost; with its nonce it is another right all the same.
             if let Some((known, _)) =
-                last.filter(|(known, at)| number <= *known && !self.losses.hold_heard(*at))
+                last.filter(|(known, at)| number <= *known && !self.claim_may_be_lost(*at))
             {
                 let seen = format!("the right {fence} came after {known}");
                 findings.add(Invariant::I7, self.name, seen);
@@ -86,6 +88,11 @@ impl Case<'_> {
         }
     }
 
+    /// Whether the claim may be lost of a run that began then.
+    fn claim_may_be_lost(&self, began: Micros) -> bool {
+        self.losses.touch(began.saturating_sub(CLAIMED_WITHIN), began)
+    }
+
     /// Whether something kept a run from renewing its lease, or from being there.
     fn was_disturbed_between(&self, (began, fence): (Micros, &str), until: Micros) -> bool {
         let is_of = |seen: &Seen| matches!(seen, Seen::Began { fence: of, .. } if of == fence);
@@ -101,6 +108,8 @@ impl Case<'_> {
                 | Kind::StoreReadOnly
                 | Kind::RolledBack
                 | Kind::StaleReplica => true,
+                // Whoever notices connects again, long before the lease ends.
+                Kind::LinkReset | Kind::LinkCut => false,
                 _ => fault.effect.link == Some(Link::WorkerRedis),
             };
             is_near && is_its

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use protocol::Code;
 use serde_json::Value;
 
 use super::final_state::Record;
 use super::job::Case;
+use super::losses::micros;
 use super::{Findings, Invariant};
 use crate::faults::{Fault, Kind};
-use crate::history::{Entry, Micros, Seen};
-use crate::load::SPARE;
+use crate::history::{Micros, Seen};
+use crate::load::{SPARE, VOID};
 use crate::world::Link;
 
 /// What a client was told once.
@@ -52,7 +54,10 @@ impl Case<'_> {
         // forgot.
         let has_end = match journal {
             Some("done") => is_lost && self.job.has_lost_its_end(self.losses),
-            Some("refused") => self.told.iter().any(|t| self.losses.hold_heard(t.at)),
+            Some("refused") => {
+                let refused = |t: &Told<'_>| t.text("answer") == "refused";
+                self.told.iter().any(|t| refused(t) && self.losses.hold_heard(t.at))
+            }
             _ => false,
         };
         if kind == "none" && has_end {
@@ -69,10 +74,23 @@ impl Case<'_> {
             let seen = format!("receipt {}; record {kind}", receipt.answer);
             findings.add(Invariant::I1, self.name, seen);
         }
-        let was_sent =
-            |entry: &Entry| matches!(entry.seen, Seen::Journaled { .. } | Seen::Confirmed { .. });
-        if (journal.is_some() || self.job.seen.iter().any(was_sent)) && kind == "none" {
+        let has = |is: fn(&Seen) -> bool| self.job.seen.iter().any(|entry| is(&entry.seen));
+        let was_sent = has(|seen| matches!(seen, Seen::Journaled { .. } | Seen::Confirmed { .. }));
+        if (journal.is_some() || was_sent) && kind == "none" {
             let seen = format!("journal {journal:?}; nothing is recorded");
+            findings.add(Invariant::I2, self.name, seen);
+        }
+        let code = self.record.map_or("", |record| record.text("code"));
+        let is_wrong = match kind {
+            "refused" => code != Code::PayloadTooLarge.as_str(),
+            // One that is asked for only to be void is submitted afterwards.
+            "voided" => {
+                !has(|seen| matches!(seen, Seen::CancelAsked { .. })) && !self.name.contains(VOID)
+            }
+            _ => false,
+        };
+        if was_sent && is_wrong {
+            let seen = format!("what could be accepted is {kind} {code}");
             findings.add(Invariant::I2, self.name, seen);
         }
         if let Some(standing) = journal
@@ -166,7 +184,8 @@ impl Case<'_> {
         let mut by_id: HashMap<&str, &Value> = HashMap::new();
         let mut has_end = false;
         for event in self.told.iter().filter(|t| t.kind == "event") {
-            has_end |= event.answer["done"] == true;
+            has_end |= event.answer["done"] == true
+                && self.record.is_some_and(|record| record.order() == event.order());
             let Some(id) = event.message_id else {
                 findings.add(Invariant::I9, self.name, format!("no identifier: {}", event.answer));
                 continue;
@@ -184,7 +203,7 @@ impl Case<'_> {
         let to = record.text("notify_to");
         let is_given_up = !record.text("undeliverable_from").is_empty();
         findings.counters.undeliverable += usize::from(is_given_up);
-        if is_given_up && !self.was_disturbed(to) {
+        if is_given_up && !self.was_disturbed(to, record) {
             let why = record.text("undeliverable_reason");
             let seen = format!("{to} was there, and took messages, all the time: {why}");
             findings.add(Invariant::I8, self.name, seen);
@@ -200,12 +219,18 @@ impl Case<'_> {
     /// I10.
     pub(super) fn is_never_unknown(&self, findings: &mut Findings) {
         let confirmed = self.job.seen.iter().find_map(|entry| match entry.seen {
-            Seen::Confirmed { .. } => Some(entry.at),
+            Seen::Confirmed { .. } | Seen::Sent { .. } => Some(entry.at),
             _ => None,
         });
         let known = self.told.iter().find(|t| ["found", "refused"].contains(&t.text("answer")));
         let since = [confirmed, known.map(|t| t.at)].into_iter().flatten().min();
-        for unknown in self.told.iter().filter(|t| t.text("answer") == "unknown") {
+        let is_kept = self.record.is_some_and(|record| record.kind() == "job");
+        let is_negative = |t: &&Told<'_>| match t.text("answer") {
+            "unknown" => true,
+            "forgotten" => is_kept,
+            _ => false,
+        };
+        for unknown in self.told.iter().filter(is_negative) {
             let asked = unknown.asked.unwrap_or(unknown.at);
             if since.is_some_and(|since| since < asked)
                 && !(unknown.says_lost() && self.may_be_lost(asked, confirmed))
@@ -215,7 +240,11 @@ impl Case<'_> {
             }
         }
         let void = self.told.iter().find(|t| t.text("answer") == "voided" && t.kind == "status");
-        if let Some(void) = void.filter(|void| !self.losses.hold_heard(void.at)) {
+        let may_be_lost = |void: &&Told<'_>| {
+            let last = void.answer["as_of"].as_str().and_then(micros).unwrap_or(void.at);
+            self.losses.touch(void.asked.unwrap_or(last), last)
+        };
+        if let Some(void) = void.filter(|void| !may_be_lost(void)) {
             let is_accepted = self.told.iter().any(|t| t.is_found() && t.at > void.at);
             if is_accepted || self.record.is_none_or(|record| record.kind() != "voided") {
                 findings.add(Invariant::I10, self.name, "accepted after it was void");
@@ -239,11 +268,18 @@ impl Case<'_> {
         }
     }
 
-    /// Whether a queue was deleted or full at some time.
-    fn was_disturbed(&self, queue: &str) -> bool {
+    /// Whether a queue was deleted or full while a job went on, or its last events were tried.
+    fn was_disturbed(&self, queue: &str, record: &Record) -> bool {
+        let at = |field: &str| record.text(field).parse::<Micros>().unwrap_or_default() * 1000;
+        let (first, last) = (at("accepted_at"), at("finished_at").saturating_add(UNREAD_AFTER));
         let kinds = [Kind::ReplyQueueDeleted, Kind::ReplyQueueFull];
-        let of = |fault: &&Fault| fault.effect.queue.as_deref() == Some(queue);
-        queue.ends_with(SPARE) && self.faults.iter().filter(of).any(|f| kinds.contains(&f.kind))
+        let is_its = |fault: &Fault| {
+            kinds.contains(&fault.kind)
+                && fault.effect.queue.as_deref() == Some(queue)
+                && fault.from <= last
+                && fault.until.saturating_add(UNREAD_AFTER) >= first
+        };
+        queue.ends_with(SPARE) && self.faults.iter().any(is_its)
     }
 
     /// What is in a queue that is deleted before it was read is gone, and nobody can know.

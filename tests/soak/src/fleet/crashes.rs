@@ -46,6 +46,8 @@ const TURN_WITHIN: Duration = Duration::from_secs(3);
 const TRIES: u32 = 3;
 /// A worker that is to crash while it gives its runs back is asked to end after so long.
 const ENDS_AFTER: Duration = Duration::from_millis(1500);
+/// What says where a process is to crash.
+pub const CRASH_AT: &str = "FAULTS_CRASH_AT";
 /// What `abort` ends a process with.
 const ABORTED: i32 = 6;
 const KILLED: i32 = 9;
@@ -56,10 +58,14 @@ pub(super) fn is_crash(status: ExitStatus) -> bool {
     status.signal() == Some(ABORTED)
 }
 
-/// Whether a process has ended otherwise than in order, by SIGKILL or at a crash point. SIGTERM is
-/// for one that was not yet ready to be told.
-pub(super) fn is_unexplained(status: ExitStatus) -> bool {
-    !status.success() && !matches!(status.signal(), Some(ABORTED | KILLED | TERMINATED))
+/// Whether a process has ended otherwise than in order, by SIGKILL or at a crash point that it was
+/// armed with. SIGTERM is for one that was not yet ready to be told.
+pub(super) fn is_unexplained(status: ExitStatus, is_armed: bool) -> bool {
+    match status.signal() {
+        Some(KILLED | TERMINATED) => false,
+        Some(ABORTED) => !is_armed,
+        _ => !status.success(),
+    }
 }
 
 impl Crashes {
@@ -70,14 +76,18 @@ impl Crashes {
     /// What a process is started with.
     pub(super) fn environment(&self) -> Option<(&'static str, String)> {
         let (Armed { point, nth }, _) = self.to_come.front()?;
-        Some(("FAULTS_CRASH_AT", format!("{}:{nth}", point.as_str())))
+        Some((CRASH_AT, format!("{}:{nth}", point.as_str())))
+    }
+
+    /// Whether the process that runs is to crash.
+    pub(super) fn is_armed(&self) -> bool {
+        self.since.is_some()
     }
 
     /// A process has ended, and another one is started.
     pub(super) fn ended(&mut self, status: ExitStatus) {
-        let is_armed = self.since.is_some();
         if is_crash(status)
-            && is_armed
+            && self.is_armed()
             && let Some((armed, _)) = self.to_come.pop_front()
         {
             self.crashed.push(armed.point);

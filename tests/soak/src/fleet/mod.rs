@@ -8,11 +8,11 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
-pub use crashes::{Armed, Crashed};
+pub use crashes::{Armed, CRASH_AT, Crashed};
 pub use recipe::{Programs, Recipe};
 
 use crate::world::World;
@@ -46,6 +46,11 @@ pub struct Size {
 pub fn client_name(number: usize) -> String {
     format!("c{number}")
 }
+
+/// A process that was told to end in order, and did not.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct DidNotEnd(String);
 
 /// The end of a process that nobody made, or its panic.
 #[derive(Debug, Clone)]
@@ -169,7 +174,8 @@ impl Fleet {
                 None => Some(ExitStatus::default()),
             };
             if let Some(status) = ended {
-                if crashes::is_unexplained(status) {
+                let is_armed = place.crashes.is_armed() || self.recipe.arms(place.role);
+                if crashes::is_unexplained(status, is_armed) {
                     let seen = format!("{}: {status}", place.name());
                     let has_given_up = status.code() == Some(1);
                     place.unexplained.push(Unexplained { pid, has_given_up, seen });
@@ -302,8 +308,11 @@ impl Fleet {
                 child.kill().await?;
             }
             let status = ended
-                .with_context(|| format!("{role:?} {pid:?} did not end within {within:?}"))??;
-            ensure!(!crashes::is_unexplained(status), "{role:?} {pid:?}: {status}");
+                .map_err(|_| DidNotEnd(format!("{role:?} {pid:?} did not end in {within:?}")))??;
+            ensure!(
+                !crashes::is_unexplained(status, true),
+                DidNotEnd(format!("{role:?} {pid:?}: {status}"))
+            );
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use broker::rights::{SERVER_USER, WORKER_USER};
 use tokio::process::{Child, Command};
 
-use super::{Place, Role, history, journal};
+use super::{CRASH_AT, Place, Role, history, journal};
 use crate::load::Mix;
 use crate::world::{Link, PREFIX, World};
 
@@ -84,6 +84,11 @@ pub(super) fn environment(world: &World) -> Vec<(String, String)> {
 }
 
 impl Recipe {
+    /// Whether every process of a role is to crash somewhere: only workers come to such points.
+    pub(super) fn arms(&self, role: Role) -> bool {
+        role == Role::Worker && self.environment.iter().any(|(name, _)| name == CRASH_AT)
+    }
+
     fn url(&self, name: &str) -> String {
         let of = |(known, _): &&(String, String)| known == name;
         self.environment.iter().find(of).map(|(_, url)| url.clone()).unwrap_or_default()

@@ -11,9 +11,15 @@ use crate::history::Seen;
 /// A queue that is not read for so long goes.
 const EXPIRES_MS: u32 = 3_600_000;
 
+/// After so long a queue is declared again that was deleted, or could not be read.
+const AWAY: Duration = Duration::from_millis(300);
+/// The same where everything is to come often: much is sent to it meanwhile, and comes back.
+const AWAY_LONG: Duration = Duration::from_secs(3);
+
 /// Reads until the end, over as many connections as it takes.
 pub(super) async fn listen(shared: Arc<Shared>, queue: fn(&str) -> String) {
     let queue = queue(shared.client.name());
+    let away = if shared.mix.is_dense { AWAY_LONG } else { AWAY };
     while !shared.is_over() {
         let ended = tokio::select! {
             ended = read(&shared, &queue) => ended,
@@ -22,7 +28,7 @@ pub(super) async fn listen(shared: Arc<Shared>, queue: fn(&str) -> String) {
         if let Err(error) = ended {
             tracing::debug!(%error, "events");
         }
-        shared.pause(Duration::from_millis(300)).await;
+        shared.pause(away).await;
     }
 }
 
@@ -37,6 +43,7 @@ async fn read(shared: &Shared, queue: &str) -> anyhow::Result<()> {
             shared.log.write(Seen::Told {
                 kind: delivery.properties.kind.clone().unwrap_or_default(),
                 asked: None,
+                ticket: None,
                 message_id: delivery.properties.message_id.clone(),
                 answer: serde_json::from_slice(&delivery.body)?,
             });

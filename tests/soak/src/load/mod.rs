@@ -85,6 +85,8 @@ pub const POISON_ATTEMPTS_MAX: usize = 2;
 const ATTEMPTS: usize = 1000;
 /// The end of the name of a queue that is deleted and filled.
 pub const SPARE: &str = ".spare";
+/// What the identifiers begin with that are made void before they are submitted.
+pub const VOID: &str = "void-";
 /// As many as are worth asking for.
 const KNOWN_MAX: usize = 2000;
 
@@ -165,6 +167,11 @@ impl Shared {
     }
 
     fn told(&self, kind: &str, asked: Option<u64>, answer: &client::Answer) {
+        self.told_of(kind, asked, None, answer);
+    }
+
+    /// The same of a question that was asked by a ticket.
+    fn told_of(&self, kind: &str, asked: Option<u64>, by: Option<String>, answer: &client::Answer) {
         if let Some(ticket) = &answer.ticket {
             remember(
                 &mut self.known.lock().unwrap_or_else(PoisonError::into_inner).tickets,
@@ -173,7 +180,7 @@ impl Shared {
         }
         let answer = serde_json::to_value(answer).unwrap_or_default();
         let kind = kind.to_owned();
-        self.log.write(Seen::Told { kind, asked, message_id: None, answer });
+        self.log.write(Seen::Told { kind, asked, ticket: by, message_id: None, answer });
     }
 
     fn remember(&self, id: &str) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use client::ask::Subject;
 use client::{AnswerWord, Submission};
 
-use super::Shared;
+use super::{Shared, VOID};
 use crate::handlers::{TYPE, Task};
 use crate::history::{Seen, now};
 
@@ -29,7 +29,7 @@ pub(super) async fn ask(shared: Arc<Shared>) {
             60..80 => status(&shared, shared.any(true).map(Subject::Ticket)).await,
             80..90 => status(&shared, never().map(Subject::Id)).await,
             90..95 => cancel(&shared).await,
-            _ => void(&shared, &format!("void-{}-{number}", shared.prefix)).await,
+            _ => void(&shared, &format!("{VOID}{}-{number}", shared.prefix)).await,
         }
         let times = if shared.mix.is_dense { 3 } else { 1 };
         shared.pause(PAUSE / times).await;
@@ -57,7 +57,14 @@ pub(super) async fn wait(shared: Arc<Shared>) {
 async fn status(shared: &Shared, subject: Option<Subject>) {
     let Some(subject) = subject else { return };
     let asked = now();
-    written(shared, asked, shared.client.status(subject).await);
+    let ticket = match &subject {
+        Subject::Ticket(ticket) => Some(ticket.clone()),
+        _ => None,
+    };
+    match shared.client.status(subject).await {
+        Ok(answer) => shared.told_of("status", Some(asked), ticket, &answer),
+        answer => written(shared, asked, answer),
+    }
 }
 
 async fn cancel(shared: &Shared) {

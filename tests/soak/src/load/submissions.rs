@@ -105,8 +105,15 @@ fn submission(shared: &Shared, task: Task, number: u64) -> Submission {
     submission
 }
 
-/// Writes down the receipt, or the refusal.
+/// Writes down the confirm, and the receipt or the refusal.
 async fn follow(shared: Arc<Shared>, submitted: Submitted) {
+    let confirmed = tokio::select! {
+        confirmed = submitted.confirmed() => confirmed,
+        () = shared.stop.cancelled() => return,
+    };
+    if confirmed.is_ok() {
+        shared.log.write(Seen::Sent { id: submitted.job_id().to_owned() });
+    }
     let accepted = tokio::select! {
         accepted = submitted.accepted() => accepted,
         () = shared.stop.cancelled() => return,
