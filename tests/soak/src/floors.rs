@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_campaign_that_has_tested_nothing_meets_no_floor_that_counts() {
-        let floors = floors(1.0, 50_000, &[], &Counters::default());
+        let floors = floors(1.0, 30_000, &[], &Counters::default());
         assert!(floors[..COUNTED.len()].iter().all(|floor| !floor.is_met()));
         assert_eq!(floors[0].at_least, 30.0);
     }

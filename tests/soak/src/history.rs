@@ -162,11 +162,11 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
 /// How much of the end of a history is looked at: many more entries than a process has slots.
 const TAIL: u64 = 32 * 1024;
 
-/// Whether a handler runs in a process, by the end of its history.
+/// Whether a handler runs in a process that began after an instant, by the end of its history.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn is_at_work(path: &Path, pid: u32) -> std::io::Result<bool> {
+pub fn is_at_work(path: &Path, pid: u32, since: Micros) -> std::io::Result<bool> {
     let mut file = File::open(path)?;
     let from = file.metadata()?.len().saturating_sub(TAIL);
     file.seek(SeekFrom::Start(from))?;
@@ -176,7 +176,9 @@ pub fn is_at_work(path: &Path, pid: u32) -> std::io::Result<bool> {
     // The first and the last line may be cut.
     for line in tail.split(|byte| *byte == b'\n') {
         match serde_json::from_slice(line) {
-            Ok(Entry { pid: of, seen: Seen::Began { fence, .. }, .. }) if of == pid => {
+            Ok(Entry { pid: of, at, seen: Seen::Began { fence, .. } })
+                if of == pid && at >= since =>
+            {
                 running.insert(fence);
             }
             Ok(Entry { seen: Seen::Ended { fence, .. } | Seen::CutOff { fence, .. }, .. }) => {
@@ -200,12 +202,13 @@ mod tests {
         let log = Log::open(&path)?;
         let (job, fence) = ("shop:A-1".to_owned(), "1-a".to_owned());
         let me = std::process::id();
-        assert!(!is_at_work(&path, me)?);
+        assert!(!is_at_work(&path, me, 0)?);
         log.write(Seen::Began { job: job.clone(), attempt: 1, fence: fence.clone() });
-        assert!(is_at_work(&path, me)?);
-        assert!(!is_at_work(&path, me + 1)?);
+        assert!(is_at_work(&path, me, 0)?);
+        assert!(!is_at_work(&path, me + 1, 0)?);
+        assert!(!is_at_work(&path, me, now() + 1)?);
         log.write(Seen::Ended { job, fence });
-        assert!(!is_at_work(&path, me)?);
+        assert!(!is_at_work(&path, me, 0)?);
         std::fs::remove_file(path)?;
         Ok(())
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Effect, Injector, Kind};
 use crate::fleet::{Role, history};
-use crate::history::is_at_work;
+use crate::history::{is_at_work, now};
 
 /// Longer than the leases of the campaign, and than the broker waits for a heartbeat.
 const PAUSE_MS: std::ops::Range<u64> = 7_000..10_000;
@@ -22,21 +22,25 @@ const ROLLING: Duration = Duration::from_millis(100);
 /// So many of ten deaths are aimed at a worker in which a handler runs; the others may fall between
 /// a claim and its run, or between an outcome and its acknowledgement.
 const AT_WORK_IN_TEN: u32 = 6;
-/// For so long it is waited until one does.
-const SOMEBODY_WORKS_WITHIN: Duration = Duration::from_secs(1);
+/// Most handlers run for up to twice as long.
+const SHORT: Duration = Duration::from_millis(100);
+/// For so long it is waited until one does: another fault may keep all of them from it.
+const KILLED_WITHIN: Duration = Duration::from_secs(1);
+const PAUSED_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 impl Injector {
     pub(super) async fn process(&self, kind: Kind) -> anyhow::Result<Effect> {
         let pid = match kind {
             Kind::WorkerKilled if fastrand::u32(..10) < AT_WORK_IN_TEN => {
-                kill(self.at_work().await)
+                kill(self.at_work(Duration::MAX, KILLED_WITHIN).await)
             }
             Kind::WorkerKilled => kill(self.fleet.any(Role::Worker)),
             Kind::ServerKilled => kill(self.fleet.any(Role::Server)),
             Kind::ClientKilled => kill(self.fleet.any(Role::Client)),
-            // Whatever it runs has a successor when it goes on.
-            Kind::WorkerPaused => pause(self.at_work().await).await,
+            // What it runs has a successor when it goes on, and wants to write its outcome then. (A
+            // long run hears of it before.)
+            Kind::WorkerPaused => pause(self.at_work(SHORT, PAUSED_WITHIN).await).await,
             Kind::ServerPaused => pause(self.fleet.any(Role::Server)).await,
             Kind::ClientPaused => pause(self.fleet.any(Role::Client)).await,
             Kind::RollingRestart => {
@@ -67,15 +71,18 @@ impl Injector {
         Ok(())
     }
 
-    /// A worker in which a handler runs just now; any worker, if none does for a while.
-    async fn at_work(&self) -> Option<u32> {
-        let until = Instant::now() + SOMEBODY_WORKS_WITHIN;
+    /// A worker in which a handler runs just now, and not for longer than that; any worker, if none
+    /// does for a while.
+    async fn at_work(&self, for_at_most: Duration, within: Duration) -> Option<u32> {
+        let until = Instant::now() + within;
         while Instant::now() < until {
             let mut workers = self.fleet.processes(Role::Worker);
             fastrand::shuffle(&mut workers);
+            let long = u64::try_from(for_at_most.as_micros()).unwrap_or(u64::MAX);
+            let since = now().saturating_sub(long);
             for (name, pid) in workers {
                 let path = history(self.fleet.directory(), &name);
-                if is_at_work(&path, pid).unwrap_or(false) {
+                if is_at_work(&path, pid, since).unwrap_or(false) {
                     return Some(pid);
                 }
             }
