@@ -270,10 +270,15 @@ impl Rig {
                 wrong.push(format!("{id} is {:?}", record.state()));
             }
             let name = format!("shop:{id}");
-            let is_run = |seen: &Seen| matches!(seen, Seen::Began { job, .. } if *job == name);
-            let begun = runs.iter().filter(|entry| is_run(&entry.seen)).count();
-            if begun == 0 {
-                wrong.push(format!("{id} has succeeded and never ran"));
+            let right = record.fence.as_deref();
+            let has_it = |seen: &Seen| match seen {
+                Seen::Began { job, fence, .. } => *job == name && Some(fence.as_str()) == right,
+                _ => false,
+            };
+            if runs.iter().filter(|entry| has_it(&entry.seen)).count() != 1 {
+                wrong.push(format!(
+                    "{id} has succeeded, and no run, or two, had the right {right:?}"
+                ));
             }
         }
         let open = self.client.journal().entries(client::Standing::OPEN)?;

@@ -55,8 +55,8 @@ impl Case<'_> {
         let has_end = match journal {
             Some("done") => is_lost && self.job.has_lost_its_end(self.losses),
             Some("refused") => {
-                let refused = |t: &Told<'_>| t.text("answer") == "refused";
-                self.told.iter().any(|t| refused(t) && self.losses.hold_heard(t.at))
+                let is_it = |t: &Told<'_>| ["refused", "voided"].contains(&t.text("answer"));
+                self.told.iter().any(|t| is_it(t) && self.losses.hold_heard(t.at))
             }
             _ => false,
         };

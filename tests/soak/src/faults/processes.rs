@@ -76,7 +76,7 @@ impl Injector {
     async fn at_work(&self, for_at_most: Duration, within: Duration) -> Option<u32> {
         let until = Instant::now() + within;
         while Instant::now() < until {
-            let mut workers = self.fleet.processes(Role::Worker);
+            let mut workers = self.fleet.awake(Role::Worker);
             fastrand::shuffle(&mut workers);
             let long = u64::try_from(for_at_most.as_micros()).unwrap_or(u64::MAX);
             let since = now().saturating_sub(long);

@@ -224,9 +224,14 @@ impl Fleet {
         self.processes(role).into_iter().map(|(_, pid)| pid).collect()
     }
 
-    /// One of the processes of a role, at random.
+    /// The same without those that are stopped: they are to go on and see what has become of them.
+    pub fn awake(&self, role: Role) -> Vec<(String, u32)> {
+        self.processes(role).into_iter().filter(|(_, pid)| !is_stopped(*pid)).collect()
+    }
+
+    /// One of those, at random.
     pub fn any(&self, role: Role) -> Option<u32> {
-        fastrand::choice(self.pids(role))
+        fastrand::choice(self.awake(role)).map(|(_, pid)| pid)
     }
 
     /// How often processes of a role were started.
@@ -340,4 +345,11 @@ pub fn history(directory: &Path, name: &str) -> PathBuf {
 /// Where a client's journal is.
 pub fn journal(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.journal"))
+}
+
+/// Whether a process has had SIGSTOP and no SIGCONT since, by `/proc/<pid>/stat`: the state follows
+/// the name, which is in parentheses.
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }
