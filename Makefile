@@ -14,7 +14,7 @@ test: ## every test, on private nodes
 	@deploy/dev/install.sh python node go
 	cargo test --locked --workspace --no-run
 	cargo build --locked -p counterfoil -p counterfoil-order-desk
-	cargo test --locked --workspace
+	RUST_TEST_THREADS=6 cargo test --locked --workspace # they mostly wait: for leases, for nodes
 
 check: ## format, lints, documentation
 	cargo fmt --all --check

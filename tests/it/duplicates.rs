@@ -110,8 +110,8 @@ async fn a_duplicate_is_answered_again_and_changes_nothing() -> anyhow::Result<(
     Ok(server.stop().await?)
 }
 
-/// A copy of a running job's message belongs to the run, and takes the place of the one before. Both
-/// used to be held until the end of the run, and each cost the worker a slot.
+/// A copy of a running job's message belongs to the run, and takes the place of the one before.
+/// Both used to be held until the end of the run, and each cost the worker a slot.
 #[tokio::test]
 async fn a_copy_of_a_running_jobs_message_costs_its_worker_no_slot() -> anyhow::Result<()> {
     let mut world = World::new().await?;

@@ -105,8 +105,9 @@ pub struct Lease {
 /// How far behind a clock is that nobody should rely on.
 const HOUR_MS: i64 = 3_600_000;
 
-/// Whether the next attempt runs alone, after `lost` in a row without an outcome: from `alone_after`
-/// of them, and also if it is the last that is `allowed`, so that no neighbour takes it away.
+/// Whether the next attempt runs alone, after `lost` in a row without an outcome: from
+/// `alone_after` of them, and also if it is the last that is `allowed`, so that no neighbour takes
+/// it away.
 pub fn runs_alone(lost: u32, alone_after: u32, attempt: u32, allowed: u32) -> bool {
     lost > 0 && (lost >= alone_after || attempt + 1 >= allowed)
 }

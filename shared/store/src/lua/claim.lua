@@ -53,7 +53,8 @@ end
 attempt = attempt + 1
 -- Ended without an outcome: it may have been a neighbour, or the machine. Often in a row, or with
 -- one attempt left: it is to show what it does, and nobody is to be charged for it.
-local alone = lost > 0 and (lost >= tonumber(ARGV[16]) or attempt >= tonumber(ARGV[8])) and '1' or ''
+local is_suspect = lost >= tonumber(ARGV[16]) or attempt >= tonumber(ARGV[8])
+local alone = lost > 0 and is_suspect and '1' or ''
 if alone == '1' and ARGV[7] ~= '1' then return { 'wait' } end
 local revision = tonumber(seen[3]) + 1
 local starts = tonumber(string.match(fence, '^%d+')) + 1
