@@ -7,7 +7,7 @@ use protocol::{
     Answer, AnswerWord, Code, Kind, Refusal, Rejected, Submission, UnixMillis, WorkMessage,
 };
 use store::accept::{Accept, Accepted, First};
-use store::{JobName, Record};
+use store::{JobName, Record, RecordKind};
 
 use super::{Decision, Item, ToClient, refusal};
 use crate::answers;
@@ -158,6 +158,7 @@ impl Links {
         record: Option<Record>,
     ) -> Decision {
         let ticket = self.store.ticket(&accept.name);
+        let outcome = as_read(outcome, record.as_ref());
         let (kind, answer, dispatch) = match outcome {
             Accepted::New { at, state } => {
                 let dispatch = matches!(accept.first, First::Queued).then_some(1);
@@ -268,6 +269,15 @@ impl Links {
     }
 }
 
+/// What a submission turned out to be, when its record is read after it was decided: a job may have
+/// been retired in between.
+fn as_read(outcome: Accepted, record: Option<&Record>) -> Accepted {
+    match (outcome, record.and_then(Record::kind)) {
+        (Accepted::Duplicate, Some(RecordKind::Retired)) => Accepted::Forgotten,
+        (outcome, _) => outcome,
+    }
+}
+
 /// Why the store takes a submission not, though nothing is recorded under its identifier.
 fn turned_down(outcome: &Accepted) -> Option<Refusal> {
     let (code, message) = match outcome {
@@ -313,4 +323,20 @@ pub(crate) fn rejection(rejected: &Rejected) -> Option<ToClient> {
         answer,
         receipt_of: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its receipt used to say `found` and `duplicate`, with no state: what is left of a retired job
+    /// has none. The campaign's crash points met it.
+    #[test]
+    fn a_duplicate_of_a_job_that_is_retired_meanwhile_is_forgotten() {
+        let record = |kind: &str| Record { record: Some(kind.to_owned()), ..Record::default() };
+        let read = |kind| as_read(Accepted::Duplicate, Some(&record(kind)));
+        assert_eq!(read("retired"), Accepted::Forgotten);
+        assert_eq!(read("job"), Accepted::Duplicate);
+        assert_eq!(as_read(Accepted::Duplicate, None), Accepted::Duplicate);
+    }
 }
