@@ -329,8 +329,8 @@ pub(crate) fn rejection(rejected: &Rejected) -> Option<ToClient> {
 mod tests {
     use super::*;
 
-    /// Its receipt used to say `found` and `duplicate`, with no state: what is left of a retired job
-    /// has none. The campaign's crash points met it.
+    /// Its receipt used to say `found` and `duplicate`, with no state: what is left of a retired
+    /// job has none. The campaign's crash points met it.
     #[test]
     fn a_duplicate_of_a_job_that_is_retired_meanwhile_is_forgotten() {
         let record = |kind: &str| Record { record: Some(kind.to_owned()), ..Record::default() };
