@@ -17,7 +17,7 @@ use crate::checker::{FinalState, Findings, Left, check};
 use crate::faults::{Fault, Injector, Kind};
 use crate::fleet::{Crashed, Fleet, Programs, Recipe, Role, Size, client_name, history, journal};
 use crate::load::{Load, Mix, settle};
-use crate::world::World;
+use crate::world::{SLOT, World, keys};
 use crate::{memory, points};
 
 /// What is asked of one stage: nodes and a fleet of its own, and faults.
@@ -227,10 +227,9 @@ async fn connected(world: &Mutex<World>) -> anyhow::Result<Connection> {
 }
 
 async fn unfinished(root: &mut redis::aio::MultiplexedConnection) -> anyhow::Result<u64> {
-    let prefix = crate::world::PREFIX;
+    let keys = keys();
     let counts: std::collections::HashMap<String, u64> =
-        redis::cmd("HGETALL").arg(format!("{prefix}:{{0}}:unfinished")).query_async(root).await?;
-    let outbox: u64 =
-        redis::cmd("XLEN").arg(format!("{prefix}:{{0}}:outbox")).query_async(root).await?;
+        redis::cmd("HGETALL").arg(keys.unfinished(SLOT)).query_async(root).await?;
+    let outbox: u64 = redis::cmd("XLEN").arg(keys.outbox(SLOT)).query_async(root).await?;
     Ok(counts.values().sum::<u64>() + outbox)
 }

@@ -9,12 +9,19 @@ use anyhow::Context as _;
 use broker::definitions::{Definitions, User};
 use broker::rights::{Role as Right, SERVER_USER, WORKER_USER};
 use nodes::{Fsync, PASSWORD, RabbitMq, Redis, ports};
-use store::acl;
+use store::{Keys, acl};
 
 use crate::proxy::{Direction, Language, Proxy, What};
 
 /// What every key of the campaign begins with.
 pub const PREFIX: &str = "soak";
+/// The only slot of its store.
+pub const SLOT: u16 = 0;
+
+/// The keys of its store.
+pub fn keys() -> Keys {
+    Keys::new(PREFIX, SLOT + 1)
+}
 /// Who looks into Redis for the checker, and makes faults there.
 const ROOT: &str = "root";
 const ROOT_WAITS: Duration = Duration::from_secs(30);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use client::journal::{Query, Reader};
+use job::State;
 use redis::aio::MultiplexedConnection;
 use serde::Serialize;
 
@@ -11,7 +12,7 @@ use super::losses::Losses;
 use super::{Findings, Invariant, Job};
 use crate::faults::{Fault, Kind};
 use crate::fleet::{Size, Unexplained, client_name, journal};
-use crate::world::PREFIX;
+use crate::world::{PREFIX, SLOT, keys};
 
 /// Keys looked for in one go, and records read in one.
 const CHUNK: usize = 1000;
@@ -105,15 +106,12 @@ impl FinalState {
         for record in state.records.values().filter(|r| r.kind() == "job" && !r.is_final()) {
             *state.left.unfinished.entry(record.text("state").to_owned()).or_default() += 1;
         }
-        let key = format!("{PREFIX}:deployment");
+        let key = keys().deployment();
         state.epoch = redis::cmd("HGET").arg(key).arg("epoch").query_async(root).await?;
-        state.left.outbox =
-            redis::cmd("XLEN").arg(format!("{PREFIX}:{{0}}:outbox")).query_async(root).await?;
+        state.left.outbox = redis::cmd("XLEN").arg(keys().outbox(SLOT)).query_async(root).await?;
         state.left.behind = behind(root).await?;
-        state.counted = redis::cmd("HGETALL")
-            .arg(format!("{PREFIX}:{{0}}:unfinished"))
-            .query_async(root)
-            .await?;
+        state.counted =
+            redis::cmd("HGETALL").arg(keys().unfinished(SLOT)).query_async(root).await?;
         for number in 0..size.clients {
             let client = client_name(number);
             let entries = standings(&journal(directory, &client), &client)?;
@@ -137,7 +135,8 @@ impl FinalState {
         }
         for (what, count) in &self.left.behind {
             // A roll-back brings back what its clients do not ask for any more.
-            let is_excused = !losses.is_empty() && OF_JOBS.contains(what);
+            let of_messages = [PUT_OFF, NOT_DELIVERED, NOT_SETTLED].contains(what);
+            let is_excused = !losses.is_empty() && !of_messages;
             if *count > 0 && !is_excused {
                 findings.add(Invariant::I13, what, format!("{count} entries"));
             }
@@ -192,24 +191,33 @@ fn could_not_open_its_journal(ended: &Unexplained, faults: &[Fault]) -> bool {
     ended.has_given_up && ended.pid.is_some() && faults.iter().any(is_of_its_disk)
 }
 
-/// Sets of jobs that are not done: those with a timer, and those of a state.
-const OF_JOBS: [&str; 5] = ["due", "queued", "running", "scheduled", "retrying"];
-/// Messages that are put off, and how many are not delivered, by client.
-const OF_MESSAGES: [(&str, &str); 2] = [("outbox:later", "ZCARD"), ("outbox:waiting", "HLEN")];
+/// What is behind of jobs, and of messages.
+const TIMERS: &str = "timers";
+const PUT_OFF: &str = "messages that are put off";
+const NOT_DELIVERED: &str = "clients with messages that are not delivered";
+const NOT_SETTLED: &str = "messages that were taken and not settled";
 
-/// What should be empty when everything is done, by the ends of the keys.
+/// What should be empty when everything is done.
 async fn behind(root: &mut MultiplexedConnection) -> anyhow::Result<BTreeMap<&'static str, u64>> {
+    let keys = keys();
+    let mut empty = vec![
+        (TIMERS, "ZCARD", keys.due(SLOT)),
+        (PUT_OFF, "ZCARD", keys.outbox_later(SLOT)),
+        (NOT_DELIVERED, "HLEN", keys.outbox_waiting(SLOT)),
+    ];
+    for state in State::ALL.iter().filter(|state| !state.is_terminal()) {
+        empty.extend(keys.state_set(SLOT, *state).map(|key| (state.as_str(), "ZCARD", key)));
+    }
     let mut behind = BTreeMap::new();
-    for (what, count) in OF_JOBS.map(|what| (what, "ZCARD")).into_iter().chain(OF_MESSAGES) {
-        let key = format!("{PREFIX}:{{0}}:{what}");
+    for (what, count, key) in empty {
         behind.insert(what, redis::cmd(count).arg(key).query_async(root).await?);
     }
-    let outbox = format!("{PREFIX}:{{0}}:outbox");
+    let outbox = keys.outbox(SLOT);
     let groups: Vec<HashMap<String, redis::Value>> =
         redis::cmd("XINFO").arg("GROUPS").arg(outbox).query_async(root).await?;
     let pending = groups.iter().filter_map(|group| group.get("pending"));
     let pending = pending.filter_map(|count| redis::from_redis_value_ref::<u64>(count).ok());
-    behind.insert("outbox, taken and not settled", pending.sum());
+    behind.insert(NOT_SETTLED, pending.sum());
     Ok(behind)
 }
 

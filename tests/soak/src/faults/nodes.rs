@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use super::{Effect, Injector, Kind};
 use crate::history::now;
 use crate::proxy::{Direction, What};
-use crate::world::{Link, PREFIX};
+use crate::world::{Link, keys};
 
 /// For so long an alarm stands, or the store is full.
 const LASTS: Duration = Duration::from_secs(10);
@@ -199,7 +199,7 @@ impl Injector {
     /// The epoch, and what the store says it has lost.
     async fn deployment(&self) -> anyhow::Result<(u64, Option<(u64, u64)>)> {
         let mut root = self.world.lock().await.root().await?;
-        let key = format!("{PREFIX}:deployment");
+        let key = keys().deployment();
         let (epoch, from, to): (Option<u64>, Option<u64>, Option<u64>) = redis::cmd("HMGET")
             .arg(key)
             .arg(&["epoch", "lost_from", "lost_to"])
