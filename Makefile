@@ -27,10 +27,12 @@ check-deploy: ## deploy/, AsyncAPI and schemas by their validators, on broken co
 lanes: ## every test and a short campaign on RabbitMQ 4 with Redis 8 and with Valkey 8, from Debian 13
 	@deploy/dev/lanes.sh
 
-soak: ## the crash campaign: 15 minutes of faults; SOAK_SECONDS, SOAK_JOBS, SOAK_SEED
+soak: ## the crash campaign: 15 minutes of faults; SOAK_SECONDS, SOAK_JOBS, SOAK_SEED; large searches
 	@deploy/dev/install.sh strace
 	cargo build --locked --profile campaign -p counterfoil -p counterfoil-soak
 	@target/campaign/counterfoil-soak run
+	cargo run --locked --release -p counterfoil-protocol-model
+	COUNTERFOIL_DIFFERENTIAL_SEQUENCES=20000 cargo test --locked -q -p counterfoil-it --test it -- differential
 
 soak-selftest: ## whether the campaign notices every mistake that is made on purpose
 	@deploy/dev/install.sh strace
