@@ -5,6 +5,7 @@ set -eu
 
 seconds=${SOAK_SECONDS:-60}
 jobs=${SOAK_JOBS:-2000}
+export RUST_TEST_THREADS=6 # as make test
 
 cd "$(dirname "$0")/../.."
 deploy/dev/install.sh python node go strace
@@ -21,7 +22,7 @@ for store in redis-server valkey-server; do
     export NODES_TREE="$tree" NODES_STORE="$store"
     tests=$lanes/$store.tests
     echo "every test with $store (log: $tests)"
-    RUST_TEST_THREADS=6 cargo test --locked --workspace --no-fail-fast -- --show-output >"$tests" 2>&1 || status=1
+    cargo test --locked --workspace --no-fail-fast -- --show-output >"$tests" 2>&1 || status=1
     nodes=$(sed -n 's/^nodes: //p' "$tests" | head -n 1)
     counts=$(awk '/^test result:/ { passed += $4; failed += $6 }
         END { print passed + 0 "\t" failed + 0 }' "$tests")
