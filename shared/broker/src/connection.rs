@@ -106,7 +106,8 @@ impl Connection {
             ..QueueDeclareOptions::default()
         };
         channel.queue_declare(short(name)?, options, arguments).await?;
-        close(&channel).await
+        close(&channel).await;
+        Ok(())
     }
 
     /// Creates a queue that outlives its connection and is deleted when nobody has used it for
@@ -121,7 +122,8 @@ impl Connection {
         arguments.insert("x-expires".into(), AMQPValue::LongUInt(expires_ms));
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         channel.queue_declare(short(name)?, options, arguments).await?;
-        close(&channel).await
+        close(&channel).await;
+        Ok(())
     }
 
     /// Looks at a queue without touching it.
@@ -133,7 +135,7 @@ impl Connection {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let seen = channel.queue_declare(short(queue)?, passive, FieldTable::default()).await;
         let seen = seen.map_err(|error| Error::about(queue, error))?;
-        close(&channel).await?;
+        close(&channel).await;
         Ok(Depth { ready: seen.message_count(), consumers: seen.consumer_count() })
     }
 

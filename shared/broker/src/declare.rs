@@ -31,7 +31,8 @@ impl Connection {
         for route in topology::routes(work) {
             bind(&channel, &route).await?;
         }
-        close(&channel).await
+        close(&channel).await;
+        Ok(())
     }
 
     /// Creates what is missing of one work queue.
@@ -48,7 +49,8 @@ impl Connection {
         for route in topology::routes(work).iter().filter(|route| route.queue == name) {
             bind(&channel, route).await?;
         }
-        close(&channel).await
+        close(&channel).await;
+        Ok(())
     }
 
     /// Looks whether every exchange and queue is there, whatever its arguments.
@@ -72,7 +74,8 @@ impl Connection {
             .exchange_declare(short(name)?, lapin_kind(kind), passive, FieldTable::default())
             .await
             .map_err(|error| Error::about(name, error))?;
-        close(&channel).await
+        close(&channel).await;
+        Ok(())
     }
 
     /// Looks whether a work queue is there.
@@ -113,8 +116,12 @@ async fn bind(channel: &Channel, route: &Route) -> Result<(), Error> {
     Ok(channel.queue_bind(queue, exchange, key, options, FieldTable::default()).await?)
 }
 
-pub(crate) async fn close(channel: &Channel) -> Result<(), Error> {
-    closed(channel.close(200, "done".into())).await
+/// Closes a channel whose work is done: that it takes long, or fails, takes nothing of it back. The
+/// next call on the connection says if that has failed.
+pub(crate) async fn close(channel: &Channel) {
+    if let Err(error) = closed(channel.close(200, "done".into())).await {
+        tracing::debug!(%error, "closing a channel");
+    }
 }
 
 pub(crate) fn short(text: &str) -> Result<ShortString, Error> {

@@ -184,6 +184,19 @@ impl Inbox {
         self.next_where(|delivery| delivery.properties.kind.as_ref().is_some_and(is_wanted)).await
     }
 
+    /// The next message with a correlation id. An answer that somebody waited for may come twice, so
+    /// what comes next need not be the answer to what was asked last.
+    ///
+    /// # Errors
+    /// None came in time.
+    pub async fn answer_to(&mut self, correlation_id: &str) -> anyhow::Result<Message> {
+        let is_wanted = |id: &String| id == correlation_id;
+        let id = |delivery: &Delivery| {
+            delivery.properties.correlation_id.as_ref().is_some_and(is_wanted)
+        };
+        self.next_where(id).await
+    }
+
     async fn next_where(&mut self, wanted: impl Fn(&Delivery) -> bool) -> anyhow::Result<Message> {
         loop {
             if let Some(place) = self.received.iter().position(&wanted) {

@@ -21,6 +21,8 @@ struct Client {
     raw: Raw,
     inbox: Inbox,
     heard: BTreeSet<String>,
+    /// Questions so far.
+    asked: u32,
 }
 
 impl Client {
@@ -28,7 +30,7 @@ impl Client {
         let world = World::new().await?;
         let raw = world.raw("shop").await?;
         let inbox = raw.inbox("till-1").await?;
-        Ok(Self { world, raw, inbox, heard: BTreeSet::new() })
+        Ok(Self { world, raw, inbox, heard: BTreeSet::new(), asked: 0 })
     }
 
     fn properties(&self, job_id: &str) -> Properties {
@@ -53,8 +55,14 @@ impl Client {
         self.raw.submit(of, properties, "{}").await
     }
 
-    async fn ask(&self, verb: &str, body: Value) -> anyhow::Result<()> {
-        self.raw.publish(topology::REQUEST, verb, self.properties(""), body.to_string()).await
+    /// Asks, and returns the correlation id of what answers.
+    async fn ask(&mut self, verb: &str, body: Value) -> anyhow::Result<String> {
+        self.asked += 1;
+        let properties = self.properties(&format!("question {}", self.asked));
+        let correlation_id = properties.correlation_id.clone().unwrap_or_default();
+        let properties = Properties { message_id: None, ..properties };
+        self.raw.publish(topology::REQUEST, verb, properties, body.to_string()).await?;
+        Ok(correlation_id)
     }
 
     fn note(&mut self, message: Message) -> Message {
@@ -91,8 +99,8 @@ impl Client {
     /// Asks a good question, and hears the one answer to it.
     async fn told(&mut self, verb: &str, body: Value) -> anyhow::Result<Message> {
         OPEN.check(&format!("request-{verb}"), &body, verb);
-        self.ask(verb, body).await?;
-        let message = self.inbox.next_of_any(&["status", "refusal"]).await?;
+        let correlation_id = self.ask(verb, body).await?;
+        let message = self.inbox.answer_to(&correlation_id).await?;
         Ok(self.note(message))
     }
 
