@@ -36,6 +36,7 @@ pub const FULL: Duration = Duration::from_secs(900);
 /// Every kind of fault comes once at least, so a short campaign would be nothing but nodes that are
 /// away: below a fifth of a full one they come back sooner.
 const HURRIES: f64 = 5.0;
+const SHORT: f64 = 1.0 / HURRIES;
 const PACE_MIN: f64 = 0.2;
 /// The share of the time, and of the jobs, that the second stage takes.
 const ROLL_BACKS_TIME: f64 = 1.0 / 6.0;
@@ -83,15 +84,17 @@ impl Campaign {
             fsync: Fsync::Everysec,
             // Whoever keeps no journal has nothing to send again what the store has lost.
             mix: Mix { has_bare: false, has_poison: true, is_dense: false },
-            environment: vec![(CRASH_AT.to_owned(), Self::rebuilds())],
+            environment: vec![(CRASH_AT.to_owned(), self.rebuilds())],
             ..nothing_lost.clone()
         };
         [nothing_lost, rolled_back]
     }
 
-    /// A worker's second record that it rebuilds from its message is its last.
-    fn rebuilds() -> String {
-        format!("{}:2", Point::WorkRebuilt.as_str())
+    /// A worker's second record that it rebuilds from its message is its last; in a short campaign,
+    /// where few come to a second one, its first.
+    fn rebuilds(&self) -> String {
+        let nth = if self.share() < SHORT { 1 } else { 2 };
+        format!("{}:{nth}", Point::WorkRebuilt.as_str())
     }
 
     fn shared_out<'a>(&self, full: impl Iterator<Item = &'a (Kind, u32)>) -> Vec<(Kind, u32)> {
