@@ -184,8 +184,8 @@ impl Inbox {
         self.next_where(|delivery| delivery.properties.kind.as_ref().is_some_and(is_wanted)).await
     }
 
-    /// The next message with a correlation id. An answer that somebody waited for may come twice, so
-    /// what comes next need not be the answer to what was asked last.
+    /// The next message with a correlation id. An answer that somebody waited for may come twice,
+    /// so what comes next need not be the answer to what was asked last.
     ///
     /// # Errors
     /// None came in time.
