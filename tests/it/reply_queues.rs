@@ -271,7 +271,8 @@ async fn direct_name(world: &World, user: &str) -> anyhow::Result<(Stock, String
 
 /// One client names direct reply-to queues that are malformed, dead, or of a node that is none,
 /// between another client's good submissions: every receipt of the other arrives, by direct
-/// reply-to as well, where nothing is sent a second time.
+/// reply-to as well. There one may come twice: what shared the connection with a bad name, and
+/// may have arrived, is sent once more.
 #[tokio::test]
 async fn h4_a_bad_direct_reply_to_disturbs_nobody_else() -> anyhow::Result<()> {
     let world = World::new().await?;
@@ -300,6 +301,7 @@ async fn h4_a_bad_direct_reply_to_disturbs_nobody_else() -> anyhow::Result<()> {
         format!("{pid}.AAAA"),
     ]
     .map(|token| format!("amq.rabbitmq.reply-to.{token}"));
+    let mut seen = Vec::new();
     for n in 0..32 {
         let name = &bad[n % bad.len()];
         shop.submit_job(TYPE, &format!("bad-{n}"), name, &[], "{}").await?;
@@ -311,8 +313,16 @@ async fn h4_a_bad_direct_reply_to_disturbs_nobody_else() -> anyhow::Result<()> {
         stock.publish(topology::SUBMIT, TYPE, by_direct, b"{}").await?;
         let receipt = inbox.next().await?;
         assert_eq!((receipt.kind.as_str(), receipt.text("job_id")), ("receipt", id.as_str()));
-        let (kind, receipt) = answered(&mut direct).await.with_context(|| name.clone())?;
-        assert_eq!((kind.as_str(), &receipt["job_id"]), ("receipt", &json!(format!("direct-{n}"))));
+        let own = json!(format!("direct-{n}"));
+        loop {
+            let (kind, receipt) = answered(&mut direct).await.with_context(|| name.clone())?;
+            assert_eq!(kind, "receipt");
+            if receipt["job_id"] == own {
+                break;
+            }
+            assert!(seen.contains(&receipt["job_id"]), "{receipt}");
+        }
+        seen.push(own);
     }
     // The well-shaped ones are jobs: only their receipts are lost.
     let well_shaped = eventually("the last submission is recorded", || async {
