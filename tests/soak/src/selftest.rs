@@ -4,13 +4,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use faults::Bug;
+use faults::{Bug, Point};
 use nodes::Fsync;
 
 use crate::campaign::{SIZE, empty};
 use crate::checker::Invariant;
 use crate::faults::Kind;
-use crate::fleet::{DidNotEnd, Programs, Size};
+use crate::fleet::{CRASH_AT, DidNotEnd, Programs, Size};
 use crate::load::Mix;
 use crate::stage::{self, Outcome, Stage};
 
@@ -19,6 +19,8 @@ const TRIES: usize = 3;
 /// For so long faults are made in each try.
 const TIME: Duration = Duration::from_secs(25);
 const JOBS: u64 = 1500;
+/// A process crashes when it comes to its point for this time: about once in a second or two.
+const CRASHES_AT_NTH: u32 = 15;
 
 /// Faults under which mistakes show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,16 @@ impl Ground {
             Bug::DeafConsumer => Self::Links,
             Bug::GuessedUnknown => Self::Store,
         }
+    }
+
+    /// Where its processes crash besides. What a server does wrong between two steps is noticed if
+    /// it dies there, and a signal seldom comes at that moment.
+    fn crash_points(self) -> Vec<(String, String)> {
+        let point = match self {
+            Self::Servers => Point::IntakeRead,
+            _ => return Vec::new(),
+        };
+        vec![(CRASH_AT.to_owned(), format!("{}:{CRASHES_AT_NTH}", point.as_str()))]
     }
 
     fn faults(self) -> &'static [(Kind, u32)] {
@@ -141,18 +153,16 @@ pub async fn run(
                 // Many changes are to be pushed to the queues that fail.
                 is_dense: ground == Ground::Queues,
             },
-            environment: Vec::new(),
+            environment: ground.crash_points(),
         };
         all.push(said(None, ground, &[noticed(&stage::run(&stage).await?, None)]));
         for bug in bugs.iter().copied().filter(|bug| Ground::of(*bug) == ground) {
             let mut tries = Vec::new();
             while tries.len() < TRIES && tries.last().is_none_or(Vec::is_empty) {
                 let name = format!("{}-{}", bug.as_str(), tries.len() + 1);
-                let seeded = Stage {
-                    directory: directory.join(name),
-                    environment: vec![("FAULTS_SEEDED_BUG".to_owned(), bug.as_str().to_owned())],
-                    ..stage.clone()
-                };
+                let mut seeded = Stage { directory: directory.join(name), ..stage.clone() };
+                let switch = ("FAULTS_SEEDED_BUG".to_owned(), bug.as_str().to_owned());
+                seeded.environment.push(switch);
                 tries.push(match stage::run(&seeded).await {
                     Ok(outcome) => noticed(&outcome, Some(bug)),
                     // A process that cannot even end is noticed as well; whatever else keeps a
