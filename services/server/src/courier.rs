@@ -23,6 +23,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::batches::together;
 
 /// A message to a client.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub(crate) struct Outgoing {
     pub(crate) to: Destination,
     pub(crate) properties: Properties,
     pub(crate) body: Vec<u8>,
+    /// Whether it may come in one message with others.
+    pub(crate) batch: bool,
 }
 
 /// What became of it.
@@ -95,6 +98,12 @@ impl Courier {
 
     /// Delivers messages and waits, but not for long, for what became of them.
     pub(crate) async fn deliver(&self, messages: Vec<Outgoing>) -> Vec<Delivered> {
+        let (messages, places) = together(messages);
+        let outcomes = self.deliver_each(messages).await;
+        places.into_iter().map(|place| outcomes[place]).collect()
+    }
+
+    async fn deliver_each(&self, messages: Vec<Outgoing>) -> Vec<Delivered> {
         let mut outcomes = vec![Delivered::Slow; messages.len()];
         let mut ordinary = (Vec::new(), Vec::new());
         let mut suspect: HashMap<String, (Vec<usize>, Vec<Publication>)> = HashMap::new();

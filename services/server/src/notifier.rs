@@ -155,7 +155,8 @@ async fn message(links: &Links, entry: &Entry) -> Result<Result<Outgoing, String
             (receipt.properties(Kind::Receipt, correlation_id), body)
         }
     };
-    Ok(Ok(Outgoing { to, properties, body }))
+    let batch = entry.fields.contains_key("batch");
+    Ok(Ok(Outgoing { to, properties, body, batch }))
 }
 
 /// The queue's name is checked again: it has travelled.

@@ -27,14 +27,14 @@ use broker::{Acker, Backoff, Delivery, Outcome, Publisher, Retry, dead_letter, t
 use faults::{Bug, Point, crash_point, is_seeded};
 use futures_util::FutureExt as _;
 use job::State;
-use protocol::{Code, HeaderValue, Refusal, headers, request};
+use protocol::{Code, HeaderValue, Refusal, Submissions, headers, request};
 use store::JobName;
 use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::courier::{Courier, Delivered};
 use crate::dispatch::{Dispatched, dispatch};
-use crate::line::{Decision, Line, ToClient};
+use crate::line::{self, Decision, Line, ToClient};
 use crate::links::Links;
 
 /// Deliveries decided in one go: enough to share a pipeline, few enough to answer soon.
@@ -208,13 +208,21 @@ async fn decide(
 async fn poison(links: &Links, delivery: &Delivery) -> Result<Decision, Error> {
     let reason = "processing this message fails unexpectedly";
     tracing::error!(message_id = ?delivery.properties.message_id, reason);
-    let client = request::sender(&delivery.properties).ok();
-    let job_id = delivery.properties.message_id.as_deref().map(job::JobId::parse);
-    if let (Some(client), Some(Ok(job_id))) = (client, job_id) {
-        let refusal = Refusal::new(Code::BadRequest, reason);
-        let keep_ms = links.settings.keep_refused_ms;
-        links.store.refuse(&[(JobName { client, job_id }, refusal)], keep_ms).await?;
-    }
+    let is_of_many = Submissions::are(&delivery.properties);
+    // It may be the reading that fails.
+    let each = match std::panic::catch_unwind(|| is_of_many.then(|| line::apart(delivery))) {
+        Ok(Some(Ok(each))) => each,
+        _ => vec![delivery.clone()],
+    };
+    let refused: Vec<_> = each
+        .iter()
+        .filter_map(|one| {
+            let client = request::sender(&one.properties).ok()?;
+            let job_id = job::JobId::parse(one.properties.message_id.as_deref()?).ok()?;
+            Some((JobName { client, job_id }, Refusal::new(Code::BadRequest, reason)))
+        })
+        .collect();
+    links.store.refuse(&refused, links.settings.keep_refused_ms).await?;
     Ok(Decision { dead: Some(dead_letter(delivery, reason)), ..Decision::default() })
 }
 

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::inbox::{Inbox, Progress};
 use crate::journal::{Appended, Horizon, Journal};
-use crate::link::{Link, Outgoing, Send};
+use crate::link::{Link, Send};
+use crate::outgoing::Outgoing;
 use crate::{Error, Settings, Submission};
 
 /// Submits, asks and listens for one client. Clones share journal and connection.
@@ -69,6 +70,7 @@ impl Client {
             refused: refused_sender,
             stop: stop.clone(),
             has_worked: false,
+            alone: Arc::default(),
         };
         let link = Mutex::new(Some(tokio::spawn(link.run())));
         let inner = Inner { settings, name, origin, journal, inbox, sender, refused, stop, link };

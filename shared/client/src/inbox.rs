@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use broker::Delivery;
 use faults::{Bug, is_seeded};
-use protocol::{Answer, AnswerWord, Code, Kind, Refusal};
+use protocol::{Answer, AnswerWord, Batch, Code, Kind, Properties, Refusal, batch};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::journal::{Journal, Mark, Standing};
@@ -118,20 +118,37 @@ impl Inbox {
         self.settle(Answer { job_id, ..Answer::refused(&refusal) }, Progress::Refused);
     }
 
-    /// Routes a message. What cannot be read is somebody else's, and said.
+    /// Routes a message, or each that is in it. What cannot be read is somebody else's, and said.
     pub(crate) fn receive(&self, delivery: &Delivery) {
-        let properties = &delivery.properties;
-        let Ok(answer) = serde_json::from_slice::<Answer>(&delivery.body) else {
-            tracing::warn!(kind = ?properties.kind, "a message that is no answer was passed over");
+        let Properties { kind, correlation_id, .. } = &delivery.properties;
+        if kind.as_deref() != Some(batch::TO_CLIENT) {
+            let answer = serde_json::from_slice::<Answer>(&delivery.body);
+            return self.receive_one(Kind::of(&delivery.properties), correlation_id, answer);
+        }
+        let Ok(batch) = Batch::read(&delivery.body) else {
+            tracing::warn!("a batch that cannot be read was passed over");
             return;
         };
-        let question = properties
-            .correlation_id
-            .as_ref()
-            .and_then(|id| lock(&self.questions).get(id).cloned());
+        for message in batch.messages {
+            self.receive_one(message.kind(), &message.correlation_id, message.answer());
+        }
+    }
+
+    fn receive_one(
+        &self,
+        kind: Option<Kind>,
+        correlation_id: &Option<String>,
+        answer: Result<Answer, serde_json::Error>,
+    ) {
+        let Ok(answer) = answer else {
+            tracing::warn!(?kind, "a message that is no answer was passed over");
+            return;
+        };
+        let question =
+            correlation_id.as_ref().and_then(|id| lock(&self.questions).get(id).cloned());
         if let Some(question) = question {
             // The refusal of a question says nothing of the submission that it was about.
-            if Kind::of(properties) != Some(Kind::Refusal) {
+            if kind != Some(Kind::Refusal) {
                 self.note(&answer);
             }
             // Who asked may have stopped waiting.
@@ -140,10 +157,10 @@ impl Inbox {
         }
         // Submissions have no correlation id: this is for a question that nobody waits for any
         // more.
-        if properties.correlation_id.is_some() {
+        if correlation_id.is_some() {
             return;
         }
-        match Kind::of(properties) {
+        match kind {
             Some(Kind::Receipt) => self.settle(answer, Progress::Accepted),
             Some(Kind::Refusal) if answer.retryable == Some(true) => self.delayed(answer),
             Some(Kind::Refusal) => self.settle(answer, Progress::Refused),

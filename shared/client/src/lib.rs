@@ -24,6 +24,7 @@ mod client;
 mod inbox;
 mod link;
 mod origin;
+mod outgoing;
 mod recover;
 mod submission;
 mod wait;

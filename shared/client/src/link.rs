@@ -5,18 +5,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use broker::{Backoff, Connection, Outcome, Publication, Publisher, Retry, chain, topology};
+use broker::{Backoff, Connection, Outcome, Publisher, Retry, chain};
 use faults::{Point, crash_point};
 use job::Origin;
-use protocol::Properties;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::inbox::Inbox;
-use crate::submission::{Options, properties};
+use crate::outgoing::{Outgoing, Parcel, Sender};
 
 /// Messages handed to the publisher together.
 const CHUNK: usize = 256;
@@ -32,17 +32,6 @@ pub(crate) enum Send {
     Question { verb: &'static str, correlation_id: String, body: Vec<u8> },
 }
 
-/// A submission without a receipt.
-#[derive(Debug, Clone)]
-pub(crate) struct Outgoing {
-    pub(crate) job_id: String,
-    /// The same at every sending.
-    pub(crate) journaled_at_ms: i64,
-    pub(crate) job_type: String,
-    pub(crate) body: Vec<u8>,
-    pub(crate) options: Options,
-}
-
 pub(crate) struct Link {
     pub(crate) settings: crate::Settings,
     pub(crate) client: String,
@@ -55,6 +44,8 @@ pub(crate) struct Link {
     pub(crate) refused: watch::Sender<Option<String>>,
     pub(crate) stop: CancellationToken,
     pub(crate) has_worked: bool,
+    /// Whether this broker takes no message of several submissions.
+    pub(crate) alone: Arc<AtomicBool>,
 }
 
 /// What is not settled, across connections.
@@ -62,6 +53,12 @@ pub(crate) struct Link {
 struct Open {
     submissions: HashMap<String, (Outgoing, Option<Instant>)>,
     questions: HashMap<String, (&'static str, Vec<u8>)>,
+}
+
+impl Open {
+    fn add(&mut self, outgoing: impl Iterator<Item = Outgoing>, sent_at: Instant) {
+        self.submissions.extend(outgoing.map(|it| (it.job_id.clone(), (it, Some(sent_at)))));
+    }
 }
 
 impl Link {
@@ -137,11 +134,11 @@ impl Link {
         for (_, sent_at) in open.submissions.values_mut() {
             *sent_at = None;
         }
-        let mut messages = Vec::new();
-        for (id, (verb, body)) in &open.questions {
-            messages.push(self.question(&queue, id, verb, body.clone()));
-        }
-        publisher.begin(messages).await?;
+        let sender = self.sender(&queue);
+        let ask = |(id, (verb, body)): (&String, &(&'static str, Vec<u8>))| {
+            sender.question(id, verb, body.clone()).message
+        };
+        publisher.begin(open.questions.iter().map(ask).collect()).await?;
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut taken = Vec::with_capacity(CHUNK);
         loop {
@@ -176,24 +173,26 @@ impl Link {
         open: &mut Open,
         taken: &mut Vec<Send>,
     ) -> Result<(), broker::Error> {
-        let mut messages = Vec::with_capacity(taken.len());
+        let sender = self.sender(queue);
+        let mut parcels = Vec::with_capacity(taken.len());
+        let mut waiting = Vec::new();
+        let now = Instant::now();
         for send in taken.drain(..) {
             match send {
-                Send::Submission(outgoing) => {
-                    if self.is_too_old(&outgoing) {
-                        continue;
-                    }
-                    messages.push(self.submission(queue, &outgoing));
-                    let sent_at = Some(Instant::now());
-                    open.submissions.insert(outgoing.job_id.clone(), (*outgoing, sent_at));
-                }
+                Send::Submission(outgoing) if self.is_too_old(&outgoing) => {}
+                Send::Submission(outgoing) => waiting.push(*outgoing),
                 Send::Question { verb, correlation_id, body } => {
-                    messages.push(self.question(queue, &correlation_id, verb, body.clone()));
+                    // A question must not pass the submission that it is about.
+                    parcels.extend(sender.submissions(&waiting, self.goes_alone()));
+                    open.add(waiting.drain(..), now);
+                    parcels.push(sender.question(&correlation_id, verb, body.clone()));
                     open.questions.insert(correlation_id, (verb, body));
                 }
             }
         }
-        self.publish(publisher, messages).await
+        parcels.extend(sender.submissions(&waiting, self.goes_alone()));
+        open.add(waiting.into_iter(), now);
+        self.publish(publisher, parcels).await
     }
 
     /// Sends what has waited too long for its receipt, and forgets what is settled.
@@ -208,14 +207,15 @@ impl Link {
         });
         open.questions.retain(|id, _| self.inbox.is_asking(id));
         let after = Duration::from_millis(self.settings.client.resend_after_ms);
-        let mut messages = Vec::new();
+        let mut waiting = Vec::new();
         for (outgoing, sent_at) in open.submissions.values_mut() {
-            if messages.len() < CHUNK && sent_at.is_none_or(|at| at.elapsed() >= after) {
-                messages.push(self.submission(queue, outgoing));
+            if waiting.len() < CHUNK && sent_at.is_none_or(|at| at.elapsed() >= after) {
+                waiting.push(outgoing.clone());
                 *sent_at = Some(Instant::now());
             }
         }
-        self.publish(publisher, messages).await
+        let parcels = self.sender(queue).submissions(&waiting, self.goes_alone());
+        self.publish(publisher, parcels).await
     }
 
     /// Whether it is given up: beyond the horizon it could become a second job.
@@ -232,65 +232,40 @@ impl Link {
     async fn publish(
         &self,
         publisher: &Publisher,
-        messages: Vec<Publication>,
+        parcels: Vec<Parcel>,
     ) -> Result<(), broker::Error> {
-        if messages.is_empty() {
+        if parcels.is_empty() {
             return Ok(());
         }
-        let ids: Vec<Option<String>> = messages
-            .iter()
-            .map(|message| {
-                let id = message.properties.message_id.clone();
-                id.filter(|_| message.exchange == topology::SUBMIT)
-            })
-            .collect();
+        let (messages, ids): (Vec<_>, Vec<_>) =
+            parcels.into_iter().map(|parcel| (parcel.message, parcel.job_ids)).unzip();
         crash_point(Point::ClientSending);
         let outcomes = publisher.begin(messages).await?;
         crash_point(Point::ClientSent);
-        let inbox = Arc::clone(&self.inbox);
+        let (inbox, alone) = (Arc::clone(&self.inbox), Arc::clone(&self.alone));
         tokio::spawn(async move {
             let Ok(outcomes) = outcomes.await else { return };
             crash_point(Point::ClientConfirmed);
-            for (id, outcome) in ids.into_iter().zip(outcomes) {
-                match (id, outcome) {
-                    (Some(id), Outcome::Confirmed) => inbox.confirmed(&id),
-                    (_, Outcome::Confirmed) => {}
-                    (Some(id), Outcome::TooLarge) => inbox.too_large(&id),
-                    (id, outcome) => tracing::debug!(?id, ?outcome, "not confirmed"),
+            for (ids, outcome) in ids.into_iter().zip(outcomes) {
+                match (outcome, ids.as_slice()) {
+                    (Outcome::Confirmed, ids) => ids.iter().for_each(|id| inbox.confirmed(id)),
+                    (Outcome::TooLarge, [id]) => inbox.too_large(id),
+                    // A broker that takes much less than others: which of them it would take is
+                    // seen when they are sent again.
+                    (Outcome::TooLarge, _) => alone.store(true, Ordering::Relaxed),
+                    (outcome, ids) => tracing::debug!(?ids, ?outcome, "not confirmed"),
                 }
             }
         });
         Ok(())
     }
 
-    fn submission(&self, queue: &str, outgoing: &Outgoing) -> Publication {
-        let Outgoing { job_id, job_type, body, options, journaled_at_ms } = outgoing;
-        let identity = properties(options, job_id, &self.client, queue, &self.origin);
-        // So that the server can refuse what is older than it remembers.
-        let timestamp = u64::try_from(*journaled_at_ms / 1000).ok();
-        Publication {
-            exchange: topology::SUBMIT,
-            routing_key: job_type.clone(),
-            mandatory: true,
-            properties: Properties { timestamp, ..identity },
-            body: body.clone(),
-        }
+    /// Whether each submission goes in a message of its own.
+    fn goes_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
     }
 
-    fn question(&self, queue: &str, id: &str, verb: &str, body: Vec<u8>) -> Publication {
-        Publication {
-            exchange: topology::REQUEST,
-            routing_key: verb.to_owned(),
-            mandatory: true,
-            properties: Properties {
-                persistent: true,
-                content_type: Some("application/json".to_owned()),
-                user_id: Some(self.client.clone()),
-                reply_to: Some(queue.to_owned()),
-                correlation_id: Some(id.to_owned()),
-                ..Properties::default()
-            },
-            body,
-        }
+    fn sender<'a>(&'a self, queue: &'a str) -> Sender<'a> {
+        Sender { client: &self.client, origin: &self.origin, queue }
     }
 }

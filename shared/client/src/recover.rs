@@ -6,7 +6,7 @@ use protocol::{Answer, AnswerWord};
 use crate::ask::Subject;
 use crate::client::Submitted;
 use crate::journal::{JournalEntry, Query, Standing};
-use crate::link::Outgoing;
+use crate::outgoing::Outgoing;
 use crate::{Client, Error};
 
 /// What became of one open submission.

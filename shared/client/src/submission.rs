@@ -77,10 +77,9 @@ impl Submission {
     }
 }
 
-/// The AMQP properties of a submission.
+/// The AMQP properties of a submission, without its identifier.
 pub(crate) fn properties(
     options: &Options,
-    job_id: &str,
     client: &str,
     inbox: &str,
     origin: &Origin,
@@ -88,7 +87,6 @@ pub(crate) fn properties(
     let mut properties = Properties {
         persistent: true,
         content_type: options.content_type.clone(),
-        message_id: Some(job_id.to_owned()),
         user_id: Some(client.to_owned()),
         reply_to: Some(inbox.to_owned()),
         ..Properties::default()
@@ -97,5 +95,7 @@ pub(crate) fn properties(
         properties.headers.push(name.clone(), HeaderValue::Text(value.clone()));
     }
     properties.headers.push_text(headers::ORIGIN, origin.to_string());
+    // This client takes batches apart.
+    properties.headers.push(headers::BATCH, HeaderValue::Bool(true));
     properties
 }

@@ -255,6 +255,7 @@ fn asked_for(fields: &mut Fields, spec: &Spec) {
     for (name, text) in texts {
         fields.set_some(name, text.filter(|text| !text.is_empty()));
     }
+    fields.set_some("batch", spec.batch.then_some(1));
     fields.set_some("not_before", spec.not_before.map(|it| it.0));
     fields.set_some("deadline", spec.deadline.map(|it| it.0));
     fields.set_some("timeout_ms", spec.timeout_ms);

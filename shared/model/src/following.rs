@@ -110,7 +110,7 @@ impl Model {
             }
             return;
         }
-        for field in ["ticket", "type", "queue", "epoch", "correlation_id", "gap_from"] {
+        for field in ["ticket", "type", "queue", "epoch", "correlation_id", "batch", "gap_from"] {
             event.set_some(field, job.fields.text(field));
         }
         job.fields.remove(&["gap_from"]);

@@ -34,9 +34,14 @@ impl Kind {
 
     /// The kind of a received message.
     pub fn of(properties: &Properties) -> Option<Self> {
+        properties.kind.as_deref().and_then(Self::parse)
+    }
+
+    /// The kind that a word stands for.
+    pub fn parse(word: &str) -> Option<Self> {
         [Self::Receipt, Self::Status, Self::Event, Self::Refusal]
             .into_iter()
-            .find(|kind| properties.kind.as_deref() == Some(kind.as_str()))
+            .find(|kind| word == kind.as_str())
     }
 }
 

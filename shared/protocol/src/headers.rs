@@ -4,6 +4,8 @@
 pub const NOTIFY: &str = "job-notify";
 /// The queue that the changes are pushed to; the `reply_to` property if absent.
 pub const NOTIFY_TO: &str = "job-notify-to";
+/// Whether receipt and events may come in one message with others: `true` or `false`.
+pub const BATCH: &str = "job-batch";
 /// RFC 3339: not to be run before.
 pub const NOT_BEFORE: &str = "job-not-before";
 /// RFC 3339: expires when it is not done by then.
@@ -27,6 +29,7 @@ pub const PROTOCOL: &str = "job-protocol";
 pub const SUBMISSION: &[&str] = &[
     NOTIFY,
     NOTIFY_TO,
+    BATCH,
     NOT_BEFORE,
     DEADLINE,
     TIMEOUT_MS,

@@ -17,12 +17,14 @@ pub mod submission;
 pub mod reply_to;
 
 pub mod answer;
+pub mod batch;
 pub mod refusal;
 
 pub mod forwarded;
 pub mod work;
 
 pub use answer::{Answer, AnswerWord, HistoryEntry, Kind};
+pub use batch::{Batch, Submissions};
 pub use forwarded::Forwarded;
 pub use properties::{HeaderValue, Headers, Properties};
 pub use refusal::{Code, Refusal};

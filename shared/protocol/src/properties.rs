@@ -38,6 +38,14 @@ impl Headers {
         self.0.push((name.into(), value));
     }
 
+    /// Sets a header, in the place of one of the same name.
+    pub fn set(&mut self, name: String, value: HeaderValue) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => self.push(name, value),
+        }
+    }
+
     /// Adds a text.
     pub fn push_text(&mut self, name: &'static str, value: impl Into<String>) {
         self.push(name, HeaderValue::Text(value.into()));

@@ -141,6 +141,7 @@ fn read_spec(client: &ClientName, properties: &Properties) -> Result<Spec, Refus
         correlation_id: properties.correlation_id.clone(),
         notify: notify.to_string(),
         notify_to: notify_to.map(str::to_owned),
+        batch: header.truth(headers::BATCH)?.unwrap_or_default(),
         not_before: header.time(headers::NOT_BEFORE)?,
         deadline: header.time(headers::DEADLINE)?,
         timeout_ms: header.number(headers::TIMEOUT_MS, 1, TIMEOUT_MS_MAX)?,
@@ -225,6 +226,16 @@ impl<'a> Reader<'a> {
         match number {
             Some(n) if (min..=max).contains(&n) => Ok(Some(n)),
             _ => Err(bad(name, &format!("must be a whole number from {min} to {max}"))),
+        }
+    }
+
+    fn truth(&self, name: &str) -> Result<Option<bool>, Refusal> {
+        match self.properties.headers.get(name) {
+            None => Ok(None),
+            Some(HeaderValue::Bool(value)) => Ok(Some(*value)),
+            Some(HeaderValue::Text(word)) if word == "true" => Ok(Some(true)),
+            Some(HeaderValue::Text(word)) if word == "false" => Ok(Some(false)),
+            Some(_) => Err(bad(name, "must be true or false")),
         }
     }
 

@@ -25,6 +25,9 @@ pub struct Spec {
     /// Where they go, if not to `reply_to`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notify_to: Option<String>,
+    /// Whether receipt and events may come in one message with others.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub batch: bool,
     /// Not to be run before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<UnixMillis>,

@@ -124,6 +124,8 @@ fields! {
     notify,
     /// Where they go.
     notify_to,
+    /// 1 if receipt and events may come in one message with others.
+    batch,
     /// The newest revision that was confirmed into that queue.
     delivered_revision,
     /// Events that could not be delivered.
@@ -263,6 +265,7 @@ impl Record {
             correlation_id: self.correlation_id.clone(),
             notify: self.notify.clone().unwrap_or_default(),
             notify_to: self.notify_to.clone(),
+            batch: self.batch.is_some(),
             not_before: Self::instant(&self.not_before),
             deadline: Self::instant(&self.deadline),
             timeout_ms: number(&self.timeout_ms),
@@ -319,6 +322,7 @@ pub(crate) fn spec_fields(spec: &Spec) -> Vec<(&'static str, String)> {
     put("correlation_id", spec.correlation_id.clone());
     put("notify", Some(spec.notify.clone()));
     put("notify_to", spec.notify_to.clone());
+    put("batch", spec.batch.then(|| "1".to_owned()));
     put("not_before", spec.not_before.map(|t| t.0.to_string()));
     put("deadline", spec.deadline.map(|t| t.0.to_string()));
     put("timeout_ms", spec.timeout_ms.map(|v| v.to_string()));
@@ -347,6 +351,7 @@ mod tests {
             correlation_id: Some("c".into()),
             notify: "succeeded,failed".into(),
             notify_to: Some("reply.shop.b".into()),
+            batch: true,
             not_before: Some(UnixMillis(1)),
             deadline: Some(UnixMillis(2)),
             timeout_ms: Some(3),
@@ -370,6 +375,6 @@ mod tests {
                 .map_or(Value::Nil, |(_, value)| Value::BulkString(value.clone().into_bytes()))
         });
         assert_eq!(Record::from_values(values.collect()).unwrap().spec(), spec);
-        assert_eq!(written.len(), 18);
+        assert_eq!(written.len(), 19);
     }
 }

@@ -262,5 +262,6 @@ fn to_client(request: &Request, kind: Kind, answer: Answer) -> Option<ToClient> 
         kind,
         answer,
         receipt_of: None,
+        batch: false,
     })
 }

@@ -12,6 +12,8 @@
 //!   one pipeline each; a failure keeps its run and all behind it, and questions behind it are
 //!   answered `unavailable` at once
 //! ```
+//!
+//! A delivery may hold several submissions; each of them is an item of its own.
 
 mod questions;
 mod submissions;
@@ -19,8 +21,10 @@ mod submissions;
 use std::collections::VecDeque;
 
 use broker::{Delivery, topology};
+use protocol::batch::Apart;
 use protocol::{
-    Answer, Code, Destination, Forwarded, Kind, Limits, Refusal, Rejected, Submission, WorkMessage,
+    Answer, Code, Destination, Forwarded, Kind, Limits, Refusal, Rejected, Submission, Submissions,
+    WorkMessage,
 };
 use store::JobName;
 
@@ -30,6 +34,9 @@ use crate::links::Links;
 
 pub(crate) use questions::mismatch;
 pub(crate) use submissions::rejection;
+
+/// So many are decided with one call of the store.
+const RUN_MAX: usize = 512;
 
 /// What is to be done before a delivery may be acknowledged, and right after.
 #[derive(Default)]
@@ -50,6 +57,8 @@ pub(crate) struct ToClient {
     pub(crate) answer: Answer,
     /// Whose receipt it is; a receipt that does not arrive in time goes to the outbox.
     pub(crate) receipt_of: Option<JobName>,
+    /// Whether it may come in one message with others.
+    pub(crate) batch: bool,
 }
 
 impl ToClient {
@@ -58,6 +67,7 @@ impl ToClient {
             body: self.answer.to_json(),
             properties: self.answer.properties(self.kind, self.correlation_id),
             to: self.to,
+            batch: self.batch,
         }
     }
 }
@@ -87,7 +97,20 @@ impl<'a> Line<'a> {
     }
 
     pub(crate) fn push(&mut self, delivery: Delivery) {
-        self.items.push_back(read(delivery, self.links.settings.payload_bytes_max));
+        let payload_bytes_max = self.links.settings.payload_bytes_max;
+        let is_of_many =
+            delivery.exchange == topology::SUBMIT && Submissions::are(&delivery.properties);
+        if !is_of_many {
+            self.items.push_back(read(delivery, payload_bytes_max));
+            return;
+        }
+        match apart(&delivery) {
+            Ok(each) => self.items.extend(each.into_iter().map(|one| read(one, payload_bytes_max))),
+            Err(refusal) => {
+                let rejected = Rejected { refusal, ..Rejected::from(&delivery.properties) };
+                self.items.push_back(Item::Rejected(Box::new(rejected), delivery));
+            }
+        }
     }
 
     /// Decides everything that is there.
@@ -104,6 +127,7 @@ impl<'a> Line<'a> {
                 .items
                 .iter()
                 .take_while(|item| matches!(item, Item::Question(_)) == of_questions)
+                .take(RUN_MAX)
                 .count();
             let items = &self.items.make_contiguous()[..run];
             let decided = if of_questions {
@@ -134,6 +158,23 @@ impl<'a> Line<'a> {
         });
         answers
     }
+}
+
+/// Several submissions in one delivery, as if each had come alone. It is acknowledged when all of
+/// them are decided.
+pub(crate) fn apart(delivery: &Delivery) -> Result<Vec<Delivery>, Refusal> {
+    let each = Submissions::apart(&delivery.routing_key, &delivery.properties, &delivery.body)?;
+    let (tag, exchange, redelivered) =
+        (delivery.tag, delivery.exchange.clone(), delivery.redelivered);
+    let one = |one: Apart| Delivery {
+        tag,
+        exchange: exchange.clone(),
+        routing_key: one.routing_key,
+        redelivered,
+        properties: one.properties,
+        body: one.body,
+    };
+    Ok(each.into_iter().map(one).collect())
 }
 
 /// What a delivery is. It is internal only if the exchange that it came through says so: a client

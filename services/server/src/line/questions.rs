@@ -20,7 +20,7 @@ pub(super) fn reply(question: &Forwarded, kind: Kind, answer: Answer) -> Option<
     let name = question.reply_to.as_deref()?;
     let to = Destination::check(Some(&question.client), name, Purpose::Answer).ok()?;
     let correlation_id = question.correlation_id.clone();
-    Some(ToClient { to, correlation_id, kind, answer, receipt_of: None })
+    Some(ToClient { to, correlation_id, kind, answer, receipt_of: None, batch: false })
 }
 
 impl Links {

@@ -197,6 +197,7 @@ impl Links {
             kind,
             answer,
             receipt_of,
+            batch: submission.spec.batch,
         });
         let work = dispatch.map(|dispatch| WorkMessage {
             client: accept.name.client,
@@ -322,6 +323,7 @@ pub(crate) fn rejection(rejected: &Rejected) -> Option<ToClient> {
         kind: Kind::Refusal,
         answer,
         receipt_of: None,
+        batch: false,
     })
 }
 

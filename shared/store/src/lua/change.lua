@@ -55,7 +55,7 @@ local function answer_waits(text, client, job_id, over)
 end
 
 -- The fields of an event beside what the change itself gives.
-local EVENT_FIELDS = { 'job_id', 'ticket', 'type', 'queue', 'epoch', 'correlation_id' }
+local EVENT_FIELDS = { 'job_id', 'ticket', 'type', 'queue', 'epoch', 'correlation_id', 'batch' }
 
 -- Adds an event to the outbox. A client whose outbox is full loses no final state: its other
 -- changes are joined into a gap that the next event states. `own` is what only this event says.

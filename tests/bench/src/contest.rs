@@ -1,0 +1,197 @@
+//! Runs that are compared with each other: one after another, round by round, so that what changes
+//! on the machine changes for all of them.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context as _, ensure};
+use serde::Deserialize;
+
+use crate::bulk;
+use crate::fleet::{Cpu, Fleet, Make, Size};
+use crate::ground::{Ground, STRANGER};
+use crate::traffic::{self, Answers, IN_FLIGHT, Traffic};
+use crate::verify::until_all_done;
+
+/// Who works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Counterfoil, with a client that speaks AMQP.
+    Ours(Answers),
+    /// Counterfoil, with its own client, journal and all: many submissions at once.
+    Bulk,
+    /// The same number of messages and scripts.
+    Floor(Answers),
+    /// Another job queue: the program, its arguments, and what it is called.
+    Peer(&'static str),
+}
+
+/// One of them, and what it has shown.
+#[derive(Debug, Clone)]
+pub struct Contestant {
+    /// Its name in the report.
+    pub name: &'static str,
+    /// Who it is.
+    pub who: Who,
+    /// Bytes of a body.
+    pub bytes: usize,
+    /// Jobs a second, in the last run; a guess before the first one.
+    pub rate: f64,
+    /// All runs, in jobs a second.
+    pub runs: Vec<f64>,
+    /// Processor time of the last run.
+    pub cpu: Option<Cpu>,
+    /// What it says of its versions.
+    pub versions: Vec<(String, String)>,
+}
+
+/// Jobs before each run, so that everything is connected and warm.
+const WARM_UP: usize = 2000;
+const JOBS_MIN: usize = 2000;
+
+impl Contestant {
+    /// One that has not run yet.
+    pub fn new(name: &'static str, who: Who, rate: f64) -> Self {
+        let (runs, versions) = (Vec::new(), Vec::new());
+        Self { name, who, bytes: 200, rate, runs, cpu: None, versions }
+    }
+
+    /// One run of about so many seconds.
+    ///
+    /// # Errors
+    /// Something was lost, or a program fails.
+    pub async fn run(&mut self, ground: &Ground, seconds: f64) -> anyhow::Result<()> {
+        // A positive number of jobs that fits.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
+        let jobs = ((self.rate * seconds) as usize).max(JOBS_MIN);
+        let took = match self.who {
+            Who::Ours(answers) => self.ours(ground, Make::Ours, answers, jobs).await?,
+            Who::Floor(answers) => self.ours(ground, Make::Floor, answers, jobs).await?,
+            Who::Bulk => self.bulk(ground, jobs).await?,
+            Who::Peer(program) => self.peer(ground, program, jobs).await?,
+        };
+        self.rate = jobs as f64 / took;
+        self.runs.push(self.rate);
+        println!("   {:<52} {:>8.0} jobs/s", self.name, self.rate);
+        Ok(())
+    }
+
+    async fn ours(
+        &mut self,
+        ground: &Ground,
+        make: Make,
+        answers: Answers,
+        jobs: usize,
+    ) -> anyhow::Result<f64> {
+        ground.empty().await?;
+        let fleet = Fleet::start(ground, make, Size::ONE).await?;
+        let of = |prefix: &str, jobs| Traffic {
+            bytes: self.bytes,
+            ..Traffic::new(format!("{prefix}{}", self.runs.len()), jobs, answers)
+        };
+        let mut took = 0.0;
+        for traffic in [of("w", WARM_UP), of("r", jobs)] {
+            let run = traffic::run(ground, &fleet, &traffic).await?;
+            took = match (make, answers) {
+                (Make::Ours, _) => {
+                    let store = ground.store().await?;
+                    let done = until_all_done(ground, &store, &traffic, &run).await?;
+                    done.max(if answers == Answers::None { 0.0 } else { run.answered })
+                }
+                (Make::Floor, Answers::None) => floor_done(ground, &traffic, &run).await?,
+                (Make::Floor, _) => run.answered,
+            };
+            let cpu = match answers {
+                Answers::None => fleet.cpu(ground)?.since(run.cpu_before),
+                _ => run.cpu,
+            };
+            self.cpu = Some(cpu.per_job(traffic.jobs));
+        }
+        fleet.stop().await?;
+        Ok(took)
+    }
+
+    async fn bulk(&mut self, ground: &Ground, jobs: usize) -> anyhow::Result<f64> {
+        ground.empty().await?;
+        let fleet = Fleet::start(ground, Make::Ours, Size::ONE).await?;
+        let store = ground.store().await?;
+        let mut took = 0.0;
+        for (prefix, jobs) in [("bw", WARM_UP), ("b", jobs)] {
+            let name = format!("{prefix}{}", self.runs.len());
+            let traffic = Traffic::new(name, jobs, Answers::Batched);
+            let run = bulk::run(ground, &fleet, &traffic).await?;
+            self.cpu = Some(run.cpu.per_job(jobs));
+            took = until_all_done(ground, &store, &traffic, &run).await?.max(run.answered);
+        }
+        fleet.stop().await?;
+        Ok(took)
+    }
+
+    async fn peer(&mut self, ground: &Ground, program: &str, jobs: usize) -> anyhow::Result<f64> {
+        #[derive(Deserialize)]
+        struct Said {
+            jobs: usize,
+            seconds: f64,
+            versions: std::collections::BTreeMap<String, String>,
+        }
+        let mut command = peer_command(program)?;
+        command
+            .args(["--jobs", &jobs.to_string(), "--bytes", &self.bytes.to_string()])
+            .args(["--in-flight", &IN_FLIGHT.to_string()])
+            .env("AMQP_URL", ground.amqp_url(STRANGER))
+            .env("REDIS_URL", peer_redis(ground))
+            .current_dir(&ground.directory)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let output = command.output().await?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            output.status.success(),
+            "{program}: {said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let said: Said = serde_json::from_str(said.trim()).with_context(|| said.clone())?;
+        ensure!(said.jobs == jobs, "{program} ran {} jobs, and not {jobs}", said.jobs);
+        self.versions = said.versions.into_iter().collect();
+        Ok(said.seconds)
+    }
+}
+
+/// The floor has no records; it has one key for each job.
+async fn floor_done(ground: &Ground, traffic: &Traffic, run: &traffic::Run) -> anyhow::Result<f64> {
+    let mut redis = ground.redis().await?;
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));
+    harness::within("the floor", async {
+        loop {
+            looks.tick().await;
+            let last = crate::floor::done_at(&mut redis).await?;
+            if last.0 >= traffic.jobs as u64 {
+                crate::floor::forget(&mut redis).await?;
+                return Ok((last.1 - run.began.0) as f64 / 1000.0);
+            }
+        }
+    })
+    .await?
+}
+
+/// A peer has a database of its own.
+fn peer_redis(ground: &Ground) -> String {
+    let url = ground.redis_url(STRANGER);
+    url.strip_suffix("/0").map_or(url.clone(), |url| format!("{url}/9"))
+}
+
+/// Where the bench's install script has put the peers.
+fn peer_command(program: &str) -> anyhow::Result<tokio::process::Command> {
+    let peers = harness::workspace().canonicalize()?.join("tests/bench/peers");
+    let installed = harness::workspace().canonicalize()?.join("target/peers");
+    let command = |program: &Path, script: &Path| {
+        let mut command = tokio::process::Command::new(program);
+        command.arg(script);
+        command
+    };
+    Ok(match program.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("py") => command(&installed.join("python/bin/python"), &peers.join(program)),
+        Some("mjs") => command(Path::new("node"), &installed.join("node").join(program)),
+        _ => tokio::process::Command::new(installed.join(program)),
+    })
+}

@@ -1,0 +1,272 @@
+//! The floor under every job: as many messages, and as many calls of scripts, as a job costs, in as
+//! many processes, and nothing else. Each script writes one key.
+//!
+//! ```text
+//!   submit ─► floor-server: script, work message, receipt ─► floor-worker: script, script
+//!                           event, script  ◄───────── stream ─────────────┘
+//! ```
+
+use anyhow::{Context as _, ensure};
+use broker::{Acker, Connection, Delivery, Outcome, Publication, Publisher, topology};
+use job::QueueName;
+use protocol::{Kind, Properties};
+use redis::aio::MultiplexedConnection;
+use tokio::sync::mpsc;
+
+use crate::ground::PREFIX;
+
+/// What XREAD returns: for each stream, its entries with their fields.
+type Streams = Vec<(String, Vec<(String, Vec<String>)>)>;
+
+/// Messages taken together, and chunks between two steps, as in the server.
+const CHUNK: usize = 256;
+const CHUNKS_AHEAD: usize = 2;
+const PREFETCH: u16 = 1000;
+/// As long as a receipt or an event.
+const ANSWER_BYTES: usize = 450;
+
+const WRITE: &str = "redis.call('SET', KEYS[1], ARGV[1]) return 1";
+const WRITE_AND_TELL: &str = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('INCR', KEYS[3]) \
+     if ARGV[2] ~= '' then redis.call('XADD', KEYS[2], '*', 'to', ARGV[2], 'of', ARGV[1]) end \
+     return 1";
+const TOLD: &str = "return redis.call('XDEL', KEYS[1], ARGV[1])";
+
+#[derive(serde::Deserialize)]
+struct Settings {
+    amqp: broker::Settings,
+    redis: store::Settings,
+}
+
+/// What both programs stand on.
+struct Place {
+    consume: Connection,
+    publish: Connection,
+    redis: MultiplexedConnection,
+    client: redis::Client,
+}
+
+impl Place {
+    async fn open() -> anyhow::Result<Self> {
+        let Settings { amqp, redis } = settings::load(None)?;
+        let client = redis::Client::open(redis.url)?;
+        Ok(Self {
+            consume: Connection::open(&amqp, "floor").await?,
+            publish: Connection::open(&amqp, "floor").await?,
+            redis: client.get_multiplexed_async_connection().await?,
+            client,
+        })
+    }
+}
+
+fn outbox() -> String {
+    format!("{PREFIX}:floor:outbox")
+}
+
+fn done() -> String {
+    format!("{PREFIX}:floor:done")
+}
+
+/// How many jobs have passed since it was forgotten, and the store's time.
+///
+/// # Errors
+/// Redis fails.
+pub async fn done_at(redis: &mut MultiplexedConnection) -> anyhow::Result<(u64, i64)> {
+    let (count, (seconds, us)): (Option<u64>, (i64, i64)) =
+        redis::pipe().get(done()).cmd("TIME").query_async(redis).await?;
+    Ok((count.unwrap_or_default(), seconds * 1000 + us / 1000))
+}
+
+/// Counts from nothing again.
+///
+/// # Errors
+/// Redis fails.
+pub async fn forget(redis: &mut MultiplexedConnection) -> anyhow::Result<()> {
+    let _: redis::Value = redis::cmd("DEL").arg(done()).query_async(redis).await?;
+    Ok(())
+}
+
+fn key(delivery: &Delivery) -> String {
+    let number = delivery.properties.correlation_id.as_deref().unwrap_or_default();
+    format!("{PREFIX}:floor:{}:{number}", delivery.properties.reply_to.as_deref().unwrap_or("-"))
+}
+
+/// Calls a script once for each of some messages, in one pipeline.
+async fn call(
+    redis: &mut MultiplexedConnection,
+    script: &str,
+    chunk: &[Delivery],
+) -> anyhow::Result<()> {
+    let hash = redis::Script::new(script).get_hash().to_owned();
+    let mut pipeline = redis::Pipeline::with_capacity(chunk.len());
+    for delivery in chunk {
+        let Properties { correlation_id, reply_to, .. } = &delivery.properties;
+        pipeline
+            .cmd("EVALSHA")
+            .arg(&hash)
+            .arg(3)
+            .arg(key(delivery))
+            .arg(outbox())
+            .arg(done())
+            .arg(correlation_id.as_deref().unwrap_or_default())
+            .arg(reply_to.as_deref().unwrap_or_default());
+    }
+    Ok(pipeline.query_async(redis).await?)
+}
+
+async fn load(redis: &mut MultiplexedConnection) -> anyhow::Result<()> {
+    for script in [WRITE, WRITE_AND_TELL, TOLD] {
+        let _: String = redis::cmd("SCRIPT").arg("LOAD").arg(script).query_async(redis).await?;
+    }
+    Ok(())
+}
+
+fn confirmed(outcomes: &[Outcome]) -> anyhow::Result<()> {
+    ensure!(outcomes.iter().all(|outcome| *outcome == Outcome::Confirmed), "not confirmed");
+    Ok(())
+}
+
+fn answer(to: String, kind: Kind, correlation_id: Option<String>) -> Publication {
+    Publication {
+        exchange: topology::DEFAULT,
+        routing_key: to,
+        mandatory: true,
+        properties: Properties {
+            persistent: true,
+            kind: Some(kind.as_str().to_owned()),
+            correlation_id,
+            ..Properties::default()
+        },
+        body: vec![b'x'; ANSWER_BYTES],
+    }
+}
+
+/// The part of the server.
+///
+/// # Errors
+/// A node fails.
+pub async fn serve() -> anyhow::Result<()> {
+    let mut place = Place::open().await?;
+    load(&mut place.redis).await?;
+    let mut consumer = place.consume.consumer(topology::INTAKE_QUEUE, PREFETCH).await?;
+    let (accepted, dispatching) = mpsc::channel(CHUNKS_AHEAD);
+    let (dispatched, answering) = mpsc::channel(CHUNKS_AHEAD);
+    let dispatch =
+        dispatch(place.publish.publisher().await?, consumer.acker(), dispatching, dispatched);
+    tokio::spawn(dispatch);
+    tokio::spawn(send_receipts(place.publish.publisher().await?, answering));
+    let stream = place.client.get_multiplexed_async_connection().await?;
+    tokio::spawn(notify(place.publish.publisher().await?, stream, place.redis.clone()));
+    println!("working");
+    let accept = async {
+        loop {
+            let chunk = consumer.next_chunk(CHUNK).await?;
+            call(&mut place.redis, WRITE, &chunk).await?;
+            accepted.send(chunk).await?;
+        }
+    };
+    tokio::select! {
+        ended = accept => ended,
+        told = crate::until_told() => told,
+    }
+}
+
+async fn dispatch(
+    publisher: Publisher,
+    acker: Acker,
+    mut accepted: mpsc::Receiver<Vec<Delivery>>,
+    dispatched: mpsc::Sender<Vec<Delivery>>,
+) -> anyhow::Result<()> {
+    while let Some(chunk) = accepted.recv().await {
+        let work = chunk.iter().map(|delivery| Publication {
+            exchange: topology::WORK,
+            routing_key: QueueName::DEFAULT.to_owned(),
+            mandatory: true,
+            properties: Properties { user_id: None, ..delivery.properties.clone() },
+            body: delivery.body.clone(),
+        });
+        confirmed(&publisher.publish(work.collect()).await)?;
+        acker.ack_through(chunk.last().context("a delivery")?.tag).await?;
+        dispatched.send(chunk).await?;
+    }
+    Ok(())
+}
+
+async fn send_receipts(
+    publisher: Publisher,
+    mut dispatched: mpsc::Receiver<Vec<Delivery>>,
+) -> anyhow::Result<()> {
+    while let Some(chunk) = dispatched.recv().await {
+        let receipts = chunk.into_iter().filter_map(|delivery| {
+            let Properties { reply_to, correlation_id, .. } = delivery.properties;
+            Some(answer(reply_to?, Kind::Receipt, correlation_id))
+        });
+        confirmed(&publisher.publish(receipts.collect()).await)?;
+    }
+    Ok(())
+}
+
+async fn notify(
+    publisher: Publisher,
+    mut stream: MultiplexedConnection,
+    mut redis: MultiplexedConnection,
+) -> anyhow::Result<()> {
+    let mut after = "0".to_owned();
+    let hash = redis::Script::new(TOLD).get_hash().to_owned();
+    loop {
+        let read: Option<Streams> = redis::cmd("XREAD")
+            .arg("COUNT")
+            .arg(CHUNK)
+            .arg("BLOCK")
+            .arg(250)
+            .arg("STREAMS")
+            .arg(outbox())
+            .arg(&after)
+            .query_async(&mut stream)
+            .await?;
+        let (mut events, mut told) = (Vec::new(), redis::Pipeline::new());
+        for (id, fields) in read.into_iter().flatten().flat_map(|(_, entries)| entries) {
+            let [_, to, _, of] = <[String; 4]>::try_from(fields)
+                .map_err(|fields| anyhow::anyhow!("an entry with {fields:?}"))?;
+            events.push(answer(to, Kind::Event, Some(of)));
+            told.cmd("EVALSHA").arg(&hash).arg(1).arg(outbox()).arg(&id);
+            after = id;
+        }
+        if events.is_empty() {
+            continue;
+        }
+        confirmed(&publisher.publish(events).await)?;
+        let _: redis::Value = told.query_async(&mut redis).await?;
+    }
+}
+
+/// The part of the worker.
+///
+/// # Errors
+/// A node fails.
+pub async fn work() -> anyhow::Result<()> {
+    let mut place = Place::open().await?;
+    load(&mut place.redis).await?;
+    let queue = topology::work_queue(&QueueName::default());
+    let mut consumer = place.consume.consumer(&queue, PREFETCH).await?;
+    let (acker, mut redis) = (consumer.acker(), place.redis.clone());
+    let (claimed, mut recording) = mpsc::channel::<Vec<Delivery>>(CHUNKS_AHEAD);
+    tokio::spawn(async move {
+        while let Some(chunk) = recording.recv().await {
+            call(&mut redis, WRITE_AND_TELL, &chunk).await?;
+            acker.ack_through(chunk.last().context("a delivery")?.tag).await?;
+        }
+        anyhow::Ok(())
+    });
+    println!("working");
+    let claim = async {
+        loop {
+            let chunk = consumer.next_chunk(CHUNK).await?;
+            call(&mut place.redis, WRITE, &chunk).await?;
+            claimed.send(chunk).await?;
+        }
+    };
+    tokio::select! {
+        ended = claim => ended,
+        told = crate::until_told() => told,
+    }
+}

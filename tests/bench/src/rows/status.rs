@@ -1,0 +1,250 @@
+//! E: questions. A round trip by id, by ticket and of an unknown id, against a raw echo over the
+//! same kind of reply queue; alone, and while jobs run.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use broker::{Connection, Consumer, Publication, Publisher, topology};
+use harness::Process;
+use job::{ClientName, JobId};
+use nodes::Fsync;
+use protocol::{Answer, AnswerWord, Properties};
+use serde_json::json;
+use store::{JobName, Store};
+
+use crate::fleet::{Fleet, Make, Size};
+use crate::ground::{CLIENT, Ground, STRANGER};
+use crate::report::{Bound, Report};
+use crate::stats::{median, median_ratio, percentile};
+use crate::traffic::{self, Answers, Traffic};
+use crate::verify::until_all_done;
+use crate::{Plan, directory, echo};
+
+/// Jobs that are asked about.
+const JOBS: usize = 2000;
+/// Questions that may be on their way when the rate is measured.
+const AHEAD: usize = 256;
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    Echo,
+    ById,
+    ByTicket,
+    Unknown,
+}
+
+impl Question {
+    const ALL: [Self; 4] = [Self::Echo, Self::ById, Self::ByTicket, Self::Unknown];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "raw echo",
+            Self::ById => "found, by id",
+            Self::ByTicket => "found, by ticket",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// What an answer must say.
+    fn is_answered(self, body: &[u8]) -> bool {
+        let word = |body| serde_json::from_slice::<Answer>(body).map(|answer| answer.answer);
+        match self {
+            Self::Echo => true,
+            Self::ById | Self::ByTicket => matches!(word(body), Ok(AnswerWord::Found)),
+            Self::Unknown => matches!(word(body), Ok(AnswerWord::Unknown)),
+        }
+    }
+}
+
+/// Who asks: a connection, and a queue for the answers.
+struct Asker {
+    user: &'static str,
+    queue: String,
+    publisher: Publisher,
+    consumer: Consumer,
+    tickets: Vec<String>,
+    prefix: String,
+    _connections: [Connection; 2],
+}
+
+impl Asker {
+    async fn open(ground: &Ground, user: &'static str, tickets: &[String]) -> anyhow::Result<Self> {
+        let amqp = ground.amqp(user);
+        let (consume, publish) =
+            (Connection::open(&amqp, "asker").await?, Connection::open(&amqp, "asker").await?);
+        let queue = format!("reply.{user}.asker-{}", fastrand::u64(..));
+        consume.declare_inbox(&queue).await?;
+        let consumer = consume.consumer(&queue, 1000).await?;
+        let publisher = publish.publisher().await?;
+        let (tickets, prefix) = (tickets.to_vec(), "e0".to_owned());
+        let _connections = [consume, publish];
+        Ok(Self { user, queue, publisher, consumer, tickets, prefix, _connections })
+    }
+
+    fn message(&self, question: Question, number: usize) -> Publication {
+        let job_id = format!("{}-{}", self.prefix, number % JOBS);
+        let (exchange, routing_key, body) = match question {
+            Question::Echo => (topology::DEFAULT, echo::QUEUE, json!({ "job_id": job_id })),
+            Question::ById => (topology::REQUEST, "status", json!({ "job_id": job_id })),
+            Question::ByTicket => {
+                let ticket = &self.tickets[number % self.tickets.len()];
+                (topology::REQUEST, "status", json!({ "ticket": ticket }))
+            }
+            Question::Unknown => {
+                let job_id = format!("nobody-{number}");
+                (topology::REQUEST, "status", json!({ "job_id": job_id }))
+            }
+        };
+        Publication {
+            exchange,
+            routing_key: routing_key.to_owned(),
+            mandatory: true,
+            properties: Properties {
+                persistent: true,
+                user_id: Some(self.user.to_owned()),
+                reply_to: Some(self.queue.clone()),
+                correlation_id: Some(number.to_string()),
+                ..Properties::default()
+            },
+            body: body.to_string().into_bytes(),
+        }
+    }
+
+    /// One question after another; the round trips in milliseconds.
+    async fn round_trips(&mut self, question: Question, count: usize) -> anyhow::Result<Vec<f64>> {
+        let acker = self.consumer.acker();
+        let mut times = Vec::with_capacity(count);
+        for number in 0..count {
+            let began = Instant::now();
+            let confirmed = self.publisher.begin(vec![self.message(question, number)]).await?;
+            let next = self.consumer.next_chunk(1);
+            let answer = harness::within("an answer", next).await??.pop().context("an answer")?;
+            times.push(began.elapsed().as_secs_f64() * 1000.0);
+            let is_right = answer.properties.correlation_id == Some(number.to_string())
+                && question.is_answered(&answer.body);
+            ensure!(is_right, "{question:?}: {}", String::from_utf8_lossy(&answer.body));
+            acker.ack_through(answer.tag).await?;
+            confirmed.await?;
+        }
+        Ok(times)
+    }
+
+    /// As many as are answered in a second, with [`AHEAD`] on their way.
+    async fn rate(&mut self, question: Question, count: usize) -> anyhow::Result<f64> {
+        let acker = self.consumer.acker();
+        let began = Instant::now();
+        let (mut sent, mut answered) = (0, 0);
+        let mut confirms = VecDeque::new();
+        while answered < count {
+            let more = (answered + AHEAD).min(count) - sent;
+            if more >= AHEAD / 4 || sent + more == count && more > 0 {
+                let batch = (sent..sent + more).map(|number| self.message(question, number));
+                confirms.push_back(self.publisher.begin(batch.collect()).await?);
+                sent += more;
+            }
+            let next = self.consumer.next_chunk(AHEAD);
+            let chunk = harness::within("an answer", next).await??;
+            for answer in &chunk {
+                ensure!(question.is_answered(&answer.body), "{question:?}");
+            }
+            answered += chunk.len();
+            acker.ack_through(chunk.last().context("an answer")?.tag).await?;
+        }
+        Ok(count as f64 / began.elapsed().as_secs_f64())
+    }
+}
+
+/// Measures it.
+///
+/// # Errors
+/// An answer was not what it had to be.
+pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    let ground = Ground::start(&directory()?.join("status"), Fsync::Everysec)?;
+    let fleet = Fleet::start(&ground, Make::Ours, Size::ONE).await?;
+    let echo = start_echo(&ground).await?;
+    let store = ground.store().await?;
+    let traffic = Traffic::new("e0", JOBS, Answers::None);
+    let run = traffic::run(&ground, &fleet, &traffic).await?;
+    until_all_done(&ground, &store, &traffic, &run).await?;
+    let tickets = tickets(&store, &traffic)?;
+    let count = plan.questions;
+    let mut p50 = vec![Vec::new(); 4];
+    let mut p99 = vec![Vec::new(); 4];
+    let mut rates = vec![Vec::new(); 4];
+    for _ in 0..plan.rounds {
+        for (place, question) in Question::ALL.into_iter().enumerate() {
+            let user = if question == Question::Echo { STRANGER } else { CLIENT };
+            let mut asker = Asker::open(&ground, user, &tickets).await?;
+            asker.round_trips(question, count / 10).await?;
+            let times = asker.round_trips(question, count).await?;
+            p50[place].push(median(&times));
+            p99[place].push(percentile(&times, 99.0));
+            rates[place].push(asker.rate(question, 4 * count).await?);
+        }
+    }
+    for (place, question) in Question::ALL.into_iter().enumerate() {
+        let name = question.name();
+        report.figure('E', &format!("{name}, p50"), "ms", &p50[place]);
+        report.figure('E', &format!("{name}, p99"), "ms", &p99[place]);
+        report.figure('E', &format!("{name}, rate"), "answers/s", &rates[place]);
+    }
+    let bounds = [Bound::at_most(None, Some(1.5)), Bound::at_most(Some(2.0), None)];
+    report.ratio('E', "found p50, against a raw echo", median_ratio(&p50[1], &p50[0]), bounds[0]);
+    report.ratio('E', "found p99, against a raw echo", median_ratio(&p99[1], &p99[0]), bounds[1]);
+    while_jobs_run(plan, &ground, &fleet, &store, &tickets, report).await?;
+    echo.terminate().await?;
+    fleet.stop().await
+}
+
+async fn start_echo(ground: &Ground) -> anyhow::Result<Process> {
+    let environment = [("COUNTERFOIL_AMQP_URL".to_owned(), ground.amqp_url(STRANGER))];
+    let (echo, mut says) =
+        Process::start("counterfoil-bench", &["echo"], &environment, &ground.directory)?;
+    says.until("working").await?;
+    Ok(echo)
+}
+
+fn tickets(store: &Store, traffic: &Traffic) -> anyhow::Result<Vec<String>> {
+    let client = ClientName::parse(CLIENT)?;
+    let ticket = |number| -> anyhow::Result<String> {
+        let job_id = JobId::parse(&traffic.job_id(number))?;
+        Ok(store.ticket(&JobName { client: client.clone(), job_id }).to_string())
+    };
+    (0..traffic.jobs).map(ticket).collect()
+}
+
+/// The same while the system is busy; the echo too.
+async fn while_jobs_run(
+    plan: &Plan,
+    ground: &Ground,
+    fleet: &Fleet,
+    store: &Store,
+    tickets: &[String],
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    for question in [Question::Echo, Question::ById, Question::Unknown] {
+        let jobs = plan.questions * 10;
+        let traffic = Traffic::new(format!("busy{question:?}"), jobs, Answers::Each);
+        let user = if question == Question::Echo { STRANGER } else { CLIENT };
+        let mut asker = Asker::open(ground, user, tickets).await?;
+        let asking = async {
+            let mut times = Vec::new();
+            loop {
+                times.extend(asker.round_trips(question, 20).await?);
+                if times.len() >= plan.questions {
+                    return anyhow::Ok(times);
+                }
+            }
+        };
+        let running = traffic::run(ground, fleet, &traffic);
+        let (run, times) = tokio::join!(running, asking);
+        until_all_done(ground, store, &traffic, &run?).await?;
+        let times = times?;
+        let name = question.name();
+        report.figure('E', &format!("{name}, p50, busy"), "ms", &[median(&times)]);
+        report.figure('E', &format!("{name}, p99, busy"), "ms", &[percentile(&times, 99.0)]);
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! A, B, C, D: jobs a second, ours against the floor and against other job queues.
+
+use nodes::Fsync;
+
+use crate::contest::{Contestant, Who};
+use crate::ground::Ground;
+use crate::report::{Bound, Report};
+use crate::stats::median_ratio;
+use crate::traffic::Answers;
+use crate::{Plan, directory};
+
+const WHOLE: &str = "whole: receipt and event";
+const BARE: &str = "without receipt and event";
+const BATCHED: &str = "receipt and event in batches";
+const BULK: &str = "submit_many from one client, batches";
+const FLOOR: &str = "floor: receipt and event";
+const FLOOR_BARE: &str = "floor: without receipt and event";
+const LARGE: &str = "whole, bodies of 10 kB";
+const ALWAYS: &str = "whole, appendfsync always";
+const CELERY: &str = "Celery";
+const BULLMQ: &str = "BullMQ";
+const APALIS: &str = "apalis-redis";
+const DRAMATIQ: &str = "Dramatiq";
+
+/// Measures them.
+///
+/// # Errors
+/// Something was lost, or a program fails.
+pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    let ground = Ground::start(&directory()?.join("throughput"), Fsync::Everysec)?;
+    let new = Contestant::new;
+    let mut contestants = vec![
+        new(WHOLE, Who::Ours(Answers::Each), 5000.0),
+        new(CELERY, Who::Peer("celery_peer.py"), 700.0),
+        new(FLOOR, Who::Floor(Answers::Each), 8000.0),
+        new(BARE, Who::Ours(Answers::None), 7000.0),
+        new(FLOOR_BARE, Who::Floor(Answers::None), 10000.0),
+        new(BATCHED, Who::Ours(Answers::Batched), 7000.0),
+        new(BULK, Who::Bulk, 7000.0),
+    ];
+    if plan.has_every_peer {
+        contestants.push(new(BULLMQ, Who::Peer("bullmq_peer.mjs"), 8000.0));
+        contestants.push(new(APALIS, Who::Peer("apalis/release/apalis-peer"), 15000.0));
+        contestants.push(new(DRAMATIQ, Who::Peer("dramatiq_peer.py"), 1000.0));
+    }
+    for round in 0..plan.rounds {
+        println!("round {} of {}", round + 1, plan.rounds);
+        for contestant in &mut contestants {
+            contestant.run(&ground, plan.seconds).await?;
+        }
+    }
+    if plan.has_every_peer {
+        let mut large =
+            Contestant { bytes: 10_000, ..new(LARGE, Who::Ours(Answers::Each), 3000.0) };
+        large.run(&ground, plan.seconds).await?;
+        let other = Ground::start(&directory()?.join("always"), Fsync::Always)?;
+        let mut always = new(ALWAYS, Who::Ours(Answers::Each), 5000.0);
+        always.run(&other, plan.seconds).await?;
+        contestants.extend([large, always]);
+    }
+    say(&contestants, report);
+    Ok(())
+}
+
+fn say(contestants: &[Contestant], report: &mut Report) {
+    for contestant in contestants {
+        let row = match contestant.who {
+            Who::Ours(_) => 'A',
+            Who::Floor(_) => 'B',
+            Who::Peer(_) => 'C',
+            Who::Bulk => 'D',
+        };
+        let (name, runs) = (contestant.name, &contestant.runs);
+        report.figure_with_cpu(row, name, "jobs/s", runs, contestant.cpu);
+        for (what, version) in &contestant.versions {
+            report.machine.push((format!("{name}: {what}"), version.clone()));
+        }
+    }
+    let runs = |name: &str| {
+        let of = contestants.iter().find(|contestant| contestant.name == name);
+        of.map(|contestant| contestant.runs.clone()).unwrap_or_default()
+    };
+    let ratios = [
+        ('A', WHOLE, CELERY, Bound::at_least(Some(8.0), None)),
+        ('A', BATCHED, CELERY, Bound::at_least(None, Some(14.0))),
+        ('A', BARE, CELERY, Bound::at_least(Some(12.0), None)),
+        ('A', BARE, BULLMQ, Bound::at_least(None, Some(1.0))),
+        ('A', WHOLE, FLOOR, Bound::at_least(Some(0.5), Some(0.7))),
+        ('A', BARE, FLOOR_BARE, Bound::at_least(Some(0.5), Some(0.7))),
+        ('D', BULK, APALIS, Bound::at_least(None, Some(1.0))),
+    ];
+    for (row, of, to, bound) in ratios {
+        let (of_runs, to_runs) = (runs(of), runs(to));
+        if !to_runs.is_empty() {
+            let what = format!("{of}, against {to}");
+            report.ratio(row, &what, median_ratio(&of_runs, &to_runs), bound);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The few figures that stand for many.
+
+/// The middle one.
+pub fn median(values: &[f64]) -> f64 {
+    percentile(values, 50.0)
+}
+
+/// The value that so many percent do not exceed; 0 of nothing.
+pub fn percentile(values: &[f64], percent: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().saturating_sub(1);
+    let place = (last as f64 * percent / 100.0).round();
+    // Between 0 and the last place.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
+    sorted.get(place as usize).copied().unwrap_or_default()
+}
+
+/// The middle of the ratios of pairs that were measured one after the other.
+pub fn median_ratio(of: &[f64], to: &[f64]) -> f64 {
+    median(&of.iter().zip(to).map(|(of, to)| of / to).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_and_the_end_of_some_values() {
+        let values = [3.0, 1.0, 2.0];
+        assert!((median(&values) - 2.0).abs() < f64::EPSILON);
+        assert!((percentile(&values, 99.0) - 3.0).abs() < f64::EPSILON);
+        assert!((median_ratio(&[2.0, 6.0, 9.0], &[1.0, 2.0, 3.0]) - 3.0).abs() < f64::EPSILON);
+        assert!(median(&[]).abs() < f64::EPSILON);
+    }
+}

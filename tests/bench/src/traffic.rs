@@ -1,0 +1,212 @@
+//! The client of a run: submits jobs over AMQP with confirms, and takes what comes back.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use broker::{Connection, Consumer, Delivery, Outcome, Publication, topology};
+use protocol::batch::{Entry, FROM_CLIENT, TO_CLIENT};
+use protocol::{Batch, HeaderValue, Kind, Properties, Submissions, UnixMillis, VERSION, headers};
+
+use crate::fleet::{Cpu, Fleet};
+use crate::ground::{CLIENT, Ground};
+use crate::handlers::NOTHING;
+
+/// Submissions that may wait for their confirms; peers have as many.
+pub const IN_FLIGHT: usize = 512;
+/// So many are handed over together.
+const TOGETHER: usize = 128;
+/// Messages that may be unacknowledged at the client.
+const PREFETCH: u16 = 2000;
+
+/// What the client wants to hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// Neither receipt nor event, as with other job queues.
+    None,
+    /// A receipt and the event of the end, each a message.
+    Each,
+    /// The same, in batches.
+    Batched,
+}
+
+/// What is submitted.
+#[derive(Debug, Clone)]
+pub struct Traffic {
+    /// What identifiers begin with; different in every run.
+    pub prefix: String,
+    /// How many jobs.
+    pub jobs: usize,
+    /// The type.
+    pub job_type: &'static str,
+    /// Bytes of each body.
+    pub bytes: usize,
+    /// What is to come back.
+    pub answers: Answers,
+    /// Jobs in one message.
+    pub per_message: usize,
+}
+
+impl Traffic {
+    /// Jobs of 200 bytes that do nothing.
+    pub fn new(prefix: impl Into<String>, jobs: usize, answers: Answers) -> Self {
+        let prefix = prefix.into();
+        Self { prefix, jobs, job_type: NOTHING, bytes: 200, answers, per_message: 1 }
+    }
+
+    /// The identifier of a job.
+    pub fn job_id(&self, number: usize) -> String {
+        format!("{}-{number}", self.prefix)
+    }
+}
+
+/// What a run took.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// How many jobs.
+    pub jobs: usize,
+    /// When it began.
+    pub began: UnixMillis,
+    /// Until the last confirm.
+    pub submitted: f64,
+    /// Until the last receipt and event; of no meaning if none was wanted.
+    pub answered: f64,
+    /// Processor time until then.
+    pub cpu: Cpu,
+    /// What had been used before.
+    pub cpu_before: Cpu,
+}
+
+/// Submits, and waits for everything that is to come back, each once: a receipt and an event of
+/// each job.
+///
+/// # Errors
+/// Something was not confirmed, or came that was not to.
+pub async fn run(ground: &Ground, fleet: &Fleet, traffic: &Traffic) -> anyhow::Result<Run> {
+    let amqp = ground.amqp(CLIENT);
+    let consume = Connection::open(&amqp, "bench").await?;
+    let publish = Connection::open(&amqp, "bench").await?;
+    let queue = format!("reply.{CLIENT}.{}", traffic.prefix);
+    consume.declare_inbox(&queue).await?;
+    let consumer = consume.consumer(&queue, PREFETCH).await?;
+    let cpu_before = fleet.cpu(ground)?;
+    let (began, clock) = (UnixMillis::now(), Instant::now());
+    let jobs = traffic.jobs;
+    let wants = traffic.answers != Answers::None;
+    let received =
+        tokio::spawn(async move { if wants { receive(consumer, jobs).await } else { Ok(()) } });
+    submit(&publish, traffic, &queue).await?;
+    let submitted = clock.elapsed().as_secs_f64();
+    received.await??;
+    let answered = clock.elapsed().as_secs_f64();
+    let cpu = fleet.cpu(ground)?.since(cpu_before);
+    publish.close().await;
+    consume.close().await;
+    Ok(Run { jobs, began, submitted, answered, cpu, cpu_before })
+}
+
+/// Publishes everything, with no more than [`IN_FLIGHT`] unconfirmed.
+async fn submit(publish: &Connection, traffic: &Traffic, queue: &str) -> anyhow::Result<()> {
+    let publisher = publish.publisher().await?;
+    let body = format!("\"{}\"", "x".repeat(traffic.bytes.saturating_sub(2))).into_bytes();
+    let messages = traffic.jobs.div_ceil(traffic.per_message);
+    let mut ahead = VecDeque::new();
+    let together = TOGETHER.div_ceil(traffic.per_message);
+    for first in (0..messages).step_by(together) {
+        let batch = (first..(first + together).min(messages))
+            .map(|number| message(traffic, number, queue, &body))
+            .collect();
+        ahead.push_back(publisher.begin(batch).await?);
+        if ahead.len() >= IN_FLIGHT / TOGETHER
+            && let Some(oldest) = ahead.pop_front()
+        {
+            confirmed(&oldest.await?)?;
+        }
+    }
+    for batch in ahead {
+        confirmed(&batch.await?)?;
+    }
+    Ok(())
+}
+
+fn confirmed(outcomes: &[Outcome]) -> anyhow::Result<()> {
+    ensure!(outcomes.iter().all(|outcome| *outcome == Outcome::Confirmed), "not confirmed");
+    Ok(())
+}
+
+fn message(traffic: &Traffic, number: usize, queue: &str, body: &[u8]) -> Publication {
+    let mut properties =
+        Properties { persistent: true, user_id: Some(CLIENT.to_owned()), ..Properties::default() };
+    if traffic.answers != Answers::None {
+        properties.reply_to = Some(queue.to_owned());
+        properties.headers.push_text(headers::NOTIFY, "terminal");
+    }
+    if traffic.answers == Answers::Batched {
+        properties.headers.push(headers::BATCH, HeaderValue::Bool(true));
+    }
+    let body = if traffic.per_message == 1 {
+        properties.message_id = Some(traffic.job_id(number));
+        properties.correlation_id = Some(number.to_string());
+        body.to_vec()
+    } else {
+        properties.kind = Some(FROM_CLIENT.to_owned());
+        let first = number * traffic.per_message;
+        let numbers = first..(first + traffic.per_message).min(traffic.jobs);
+        let submissions = numbers.map(|number| Entry {
+            correlation_id: Some(number.to_string()),
+            ..Entry::new(traffic.job_id(number), body.to_vec())
+        });
+        Submissions { v: VERSION, submissions: submissions.collect() }.to_json()
+    };
+    Publication {
+        exchange: topology::SUBMIT,
+        routing_key: traffic.job_type.to_owned(),
+        mandatory: true,
+        properties,
+        body,
+    }
+}
+
+/// Which answers have come.
+struct Seen {
+    receipts: Vec<bool>,
+    events: Vec<bool>,
+    missing: usize,
+}
+
+impl Seen {
+    fn take(&mut self, kind: Option<Kind>, correlation_id: Option<&str>) -> anyhow::Result<()> {
+        let number: usize = correlation_id.context("a correlation id")?.parse()?;
+        let seen = match kind {
+            Some(Kind::Receipt) => &mut self.receipts,
+            Some(Kind::Event) => &mut self.events,
+            other => anyhow::bail!("{other:?}"),
+        };
+        // A second copy is allowed.
+        if !std::mem::replace(seen.get_mut(number).context("no such job")?, true) {
+            self.missing -= 1;
+        }
+        Ok(())
+    }
+}
+
+async fn receive(mut consumer: Consumer, jobs: usize) -> anyhow::Result<()> {
+    let mut seen =
+        Seen { receipts: vec![false; jobs], events: vec![false; jobs], missing: 2 * jobs };
+    let acker = consumer.acker();
+    while seen.missing > 0 {
+        let chunk = harness::within("a receipt or an event", consumer.next_chunk(1000)).await??;
+        for Delivery { properties, body, .. } in &chunk {
+            if properties.kind.as_deref() == Some(TO_CLIENT) {
+                for message in Batch::read(body)?.messages {
+                    seen.take(message.kind(), message.correlation_id.as_deref())?;
+                }
+            } else {
+                seen.take(Kind::of(properties), properties.correlation_id.as_deref())?;
+            }
+        }
+        acker.ack_through(chunk.last().context("a delivery")?.tag).await?;
+    }
+    consumer.close().await;
+    Ok(())
+}
