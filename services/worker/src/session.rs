@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Acker, Connection, Delivery, Publisher, topology};
+use broker::{Connection, Delivery, Publisher, topology};
 use faults::{Point, crash_point};
 use job::QueueName;
 use tokio::sync::mpsc;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::claims::{Gate, claim, decode};
 use crate::runs::{Receipt, Settle};
+use crate::settling::settle;
 use crate::shared::Shared;
 
 /// What a worker announces is announced again so often: a store may lose its last second.
@@ -204,30 +205,4 @@ impl Queue {
         }
         taken
     }
-}
-
-/// Acknowledges and gives back, what waits in one write.
-async fn settle(
-    acker: Acker,
-    mut waiting: mpsc::UnboundedReceiver<Settle>,
-) -> Result<(), broker::Error> {
-    let mut taken = Vec::new();
-    while waiting.recv_many(&mut taken, 256).await > 0 {
-        let mut tags = Vec::with_capacity(taken.len());
-        let mut back = Vec::new();
-        for settle in taken.drain(..) {
-            match settle {
-                Settle::Ack(tag) => tags.push(tag),
-                Settle::GiveBack(tag) => back.push(tag),
-            }
-        }
-        acker.ack(&tags).await?;
-        if !tags.is_empty() {
-            crash_point(Point::WorkAcknowledged);
-        }
-        for tag in back {
-            acker.give_back(tag).await?;
-        }
-    }
-    Ok(())
 }

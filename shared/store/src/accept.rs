@@ -6,6 +6,7 @@ use protocol::work::Spec;
 use protocol::{Refusal, UnixMillis};
 use redis::Pipeline;
 
+use crate::each::JobCall;
 use crate::keys::JobName;
 use crate::record::spec_fields;
 use crate::reply::Reply;
@@ -140,17 +141,18 @@ impl Store {
             .map(|submission| job::state::next(None, submission.first.event()))
             .collect::<Result<Vec<State>, _>>()
             .map_err(|e| Error::Unexpected(e.to_string()))?;
-        let build = |epoch| {
-            let mut pipeline = Pipeline::with_capacity(submissions.len());
-            for (submission, state) in submissions.iter().zip(&states) {
-                if is_seeded(Bug::NoDuplicates) {
-                    pipeline.cmd("DEL").arg(self.keys().job(&submission.name)).ignore();
-                }
-                self.accept_call(submission, *state, limits, epoch).add_to(&mut pipeline);
+        if is_seeded(Bug::NoDuplicates) {
+            let mut pipeline = Pipeline::new();
+            for submission in submissions {
+                pipeline.cmd("DEL").arg(self.keys().job(&submission.name)).ignore();
             }
-            pipeline
+            self.run(&pipeline).await?;
+        }
+        let build = |epoch| {
+            let each = submissions.iter().zip(&states);
+            each.map(|(it, state)| self.accept_call(it, *state, limits, epoch)).collect()
         };
-        let answers = self.run_in_epoch(build).await?;
+        let answers = self.each(&scripts::ACCEPT, build).await?;
         answers
             .into_iter()
             .zip(states)
@@ -158,29 +160,36 @@ impl Store {
             .collect()
     }
 
-    fn accept_call(&self, submission: &Accept, state: State, limits: Limits, epoch: u64) -> Call {
+    fn accept_call(
+        &self,
+        submission: &Accept,
+        state: State,
+        limits: Limits,
+        epoch: u64,
+    ) -> JobCall {
         let keys = self.keys();
         let name = &submission.name;
         let slot = keys.slot(name);
         let ticket = self.ticket(name);
-        let common = self.change_keys(name);
-        let ticket_key = keys.ticket(ticket);
+        let mut all: Vec<String> = self.change_keys(name).into();
         let set = keys.state(slot, state, &submission.job_type);
-        let lists = [keys.client_jobs(slot, &name.client), keys.unfinished(slot)];
-        let tags = submission.spec.tags.iter().map(|tag| keys.tag(slot, &name.client, tag));
-        let tags: Vec<String> = tags.collect();
-        let mut all: Vec<&str> = common.iter().map(String::as_str).collect();
-        all.push(&ticket_key);
-        all.extend(lists.iter().map(String::as_str));
-        all.extend(set.as_deref());
-        all.extend(tags.iter().map(String::as_str));
+        let has_set = set.is_some();
+        all.extend([
+            keys.ticket(ticket),
+            keys.client_jobs(slot, &name.client),
+            keys.unfinished(slot),
+        ]);
+        all.extend(set);
+        let tags = &submission.spec.tags;
+        all.extend(tags.iter().map(|tag| keys.tag(slot, &name.client, tag)));
         let timer = match &submission.first {
             First::Queued => None,
             First::Scheduled { at, .. } => Some(at.0),
             First::Parked { until, .. } => Some(until.0),
         };
+        let is_pushed = submission.spec.notify.split(',').any(|word| word == state.as_str());
         let absent = String::new;
-        let mut call = Call::new(&scripts::ACCEPT, &all)
+        let mut call = JobCall::new(slot, all)
             .arg(name.member())
             .arg(submission.digest.as_str())
             .arg(submission.first.event().as_str())
@@ -194,11 +203,12 @@ impl Store {
             .arg(self.settings().outbox_per_client_max)
             .arg(epoch)
             .arg(submission.nonce.as_str())
-            .arg(u8::from(set.is_some()))
+            .arg(u8::from(has_set))
             .arg(limits.unfinished_max)
             .arg(u8::from(submission.is_too_old))
             .arg(name.client.as_str())
             .arg(name.job_id.as_str())
+            .arg(u8::from(is_pushed))
             .arg("ticket")
             .arg(ticket.to_string())
             .arg("type")

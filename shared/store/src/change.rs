@@ -4,11 +4,11 @@
 use faults::{Bug, is_seeded};
 use job::{Event, JobType, State, Subscription};
 use protocol::UnixMillis;
-use redis::Pipeline;
 
+use crate::each::JobCall;
 use crate::keys::JobName;
 use crate::reply::Reply;
-use crate::scripts::{self, Call};
+use crate::scripts;
 use crate::{Error, Store};
 
 /// The longest time that a timer is set for, in milliseconds: a hundred years. Scripts count in
@@ -173,18 +173,12 @@ impl Store {
         if changes.is_empty() {
             return Ok(Vec::new());
         }
-        let build = |epoch| {
-            let mut pipeline = Pipeline::with_capacity(changes.len());
-            for change in changes {
-                self.change_call(change, epoch).add_to(&mut pipeline);
-            }
-            pipeline
-        };
-        let answers = self.run_in_epoch(build).await?;
+        let build = |epoch| changes.iter().map(|it| self.change_call(it, epoch)).collect();
+        let answers = self.each(&scripts::TRANSITION, build).await?;
         answers.into_iter().map(|value| changed(&Reply::new(value)?)).collect()
     }
 
-    fn change_call(&self, change: &Change, epoch: u64) -> Call {
+    fn change_call(&self, change: &Change, epoch: u64) -> JobCall {
         let slot = self.keys().slot(&change.name);
         let common = self.change_keys(&change.name);
         let mut sets: Vec<String> = Vec::new();
@@ -207,8 +201,7 @@ impl Store {
             keys.unfinished(slot),
             keys.recent(slot, &change.job_type),
         ];
-        let all: Vec<&str> =
-            common.iter().chain(&at_the_end).chain(&sets).map(String::as_str).collect();
+        let all: Vec<String> = common.into_iter().chain(at_the_end).chain(sets).collect();
         let (right, holder) = change.right.field();
         let word = match change.event {
             Event::Staged => Subscription::STAGE,
@@ -222,7 +215,7 @@ impl Store {
             Timer::NowIfDetached => "detached".to_owned(),
             Timer::LeaseEnd => "lease".to_owned(),
         };
-        let mut call = Call::new(&scripts::TRANSITION, &all)
+        let mut call = JobCall::new(slot, all)
             .arg(change.name.member())
             .arg(change.event.as_str())
             .arg(word)

@@ -2,11 +2,11 @@
 
 use faults::{Bug, is_seeded};
 use job::{Event, JobType, State};
-use redis::Pipeline;
 
+use crate::each::JobCall;
 use crate::keys::JobName;
 use crate::reply::Reply;
-use crate::scripts::{self, Call};
+use crate::scripts;
 use crate::{Error, Store};
 
 /// A delivered work message that a worker would run.
@@ -122,25 +122,18 @@ impl Store {
         if claims.is_empty() {
             return Ok(Vec::new());
         }
-        let build = |epoch| {
-            let mut pipeline = Pipeline::with_capacity(claims.len());
-            for claim in claims {
-                self.claim_call(claim, epoch).add_to(&mut pipeline);
-            }
-            pipeline
-        };
-        let answers = self.run_in_epoch(build).await?;
+        let build = |epoch| claims.iter().map(|claim| self.claim_call(claim, epoch)).collect();
+        let answers = self.each(&scripts::CLAIM, build).await?;
         answers.into_iter().map(|value| claimed(&Reply::new(value)?)).collect()
     }
 
-    fn claim_call(&self, claim: &Claim, epoch: u64) -> Call {
+    fn claim_call(&self, claim: &Claim, epoch: u64) -> JobCall {
         let slot = self.keys().slot(&claim.name);
         let mut keys: Vec<String> = self.change_keys(&claim.name).into();
         for state in [State::Queued, State::Running] {
             keys.extend(self.keys().state(slot, state, &claim.job_type));
         }
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        Call::new(&scripts::CLAIM, &keys)
+        JobCall::new(slot, keys)
             .arg(claim.name.member())
             .arg(claim.dispatch)
             .arg(u8::from(claim.redelivered))
@@ -166,19 +159,15 @@ impl Store {
     pub async fn beat(&self, leases: &[Lease], lease_ms: u64) -> Result<Vec<Beat>, Error> {
         let behind = if is_seeded(Bug::OwnClock) { HOUR_MS } else { 0 };
         let lease_ms = i64::try_from(lease_ms).unwrap_or(i64::MAX) - behind;
-        let mut pipeline = Pipeline::with_capacity(leases.len());
-        for lease in leases {
-            let keys = self.change_keys(&lease.name);
-            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            Call::new(&scripts::BEAT, &keys)
+        let call = |lease: &Lease| {
+            JobCall::new(self.keys().slot(&lease.name), self.change_keys(&lease.name))
                 .arg(lease.name.member())
                 .arg(lease.fence.as_str())
                 .arg(lease_ms)
                 .arg(lease.detach.as_deref().unwrap_or_default())
                 .arg(u8::from(lease.detach.is_some()))
-                .add_to(&mut pipeline);
-        }
-        let answers = self.run(&pipeline).await?;
+        };
+        let answers = self.each(&scripts::BEAT, |_| leases.iter().map(call).collect()).await?;
         answers
             .into_iter()
             .map(|value| {

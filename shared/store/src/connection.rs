@@ -169,7 +169,11 @@ impl Store {
         for _ in 0..2 {
             let (mut connection, generation) = self.connection().await?;
             // Read after the connection was given out: it is never older than that.
-            let pipeline = timed::between_looks(build(self.epoch()));
+            let pipeline = build(self.epoch());
+            if pipeline.is_empty() {
+                return Ok(Vec::new());
+            }
+            let pipeline = timed::between_looks(pipeline);
             let answer = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
             let values = match answer {
                 Ok(values) => values,

@@ -2,8 +2,8 @@
 //!
 //! In reading order: the keys ([`keys`]), what stands in a record ([`record`]), the connection and
 //! what is checked on it ([`connection`], [`opening`]), who may do what ([`acl`]) and how a store
-//! is looked at from outside ([`examine`]), the scripts ([`scripts`]), and then what can be done
-//! with a job: [`accept`], [`change`], [`claim`], [`report`], [`read`], [`list`], [`subscribe`],
+//! is looked at from outside ([`examine`]), the scripts ([`scripts`]) and how one is called for many
+//! jobs at once ([`each`]), and then what can be done with a job: [`accept`], [`change`], [`claim`], [`report`], [`read`], [`list`], [`subscribe`],
 //! [`wait`], [`due`], [`outbox`], [`retire`], [`replay`], [`types`]; and when that was done
 //! ([`timed`]).
 //!
@@ -17,7 +17,7 @@
 //! [`Error::is_transient`] tells what may be repeated. After a time-out the connection is dropped
 //! and made anew, because redis-rs would keep a connection whose peer hangs.
 
-pub mod keys;
+mod keys;
 pub mod record;
 
 pub mod acl;
@@ -26,6 +26,8 @@ pub mod examine;
 pub mod opening;
 
 pub mod scripts;
+
+mod each;
 
 pub mod accept;
 pub mod change;

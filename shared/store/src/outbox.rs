@@ -4,7 +4,7 @@
 //! broker has confirmed it into the queue that was named, or when it is given up and the ledger
 //! says so. An entry that is put off stays in the stream; a sorted set says when it is tried again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use job::ClientName;
 use redis::aio::MultiplexedConnection;
@@ -17,6 +17,8 @@ use crate::{Error, Store};
 
 /// The consumer group of the notifiers.
 const GROUP: &str = "notifiers";
+/// So many entries are settled in one call of a script.
+const SETTLED_TOGETHER: usize = 64;
 
 /// One message to be delivered.
 #[derive(Debug, Clone)]
@@ -135,45 +137,57 @@ impl Store {
     /// # Errors
     /// Nothing is known of any of them: call again with the same.
     pub async fn settle(&self, settled: &[(Entry, Outcome)]) -> Result<(), Error> {
-        let keys = self.keys();
         let mut pipeline = Pipeline::with_capacity(settled.len());
+        // One call for many of them: those of one slot and client, in their order.
+        let mut groups: BTreeMap<(u16, &str), Vec<(&Entry, &str)>> = BTreeMap::new();
         for (entry, outcome) in settled {
-            let outbox = keys.outbox(entry.slot);
-            let later = keys.outbox_later(entry.slot);
-            let member = entry.later.as_deref().unwrap_or_default();
             let reason = match outcome {
                 Outcome::Later(ms) => {
-                    Call::new(&scripts::PUT_OFF, &[&outbox, &later])
-                        .arg(GROUP)
-                        .arg(&entry.id)
-                        .arg(ms)
-                        .arg(member)
-                        .arg(format!("{}/{}", entry.id, entry.tries + 1))
-                        .add_to(&mut pipeline);
+                    self.put_off_call(entry, *ms).add_to(&mut pipeline);
                     continue;
                 }
                 Outcome::Delivered => "",
                 Outcome::Undeliverable(reason) => reason,
             };
-            // An entry without a readable name has no ledger: any hash of the slot will do.
-            let job = entry
-                .name()
-                .map_or_else(|| keys.outbox_waiting(entry.slot), |name| keys.job(&name));
-            Call::new(
-                &scripts::DELIVERED,
-                &[&outbox, &keys.outbox_waiting(entry.slot), &later, &job],
-            )
-            .arg(GROUP)
-            .arg(&entry.id)
-            .arg(entry.field("client"))
-            .arg(member)
-            .arg(u8::from(entry.field("kind") == "event"))
-            .arg(entry.fields.get("revision").map_or("0", String::as_str))
-            .arg(reason)
-            .arg(entry.field("to"))
-            .add_to(&mut pipeline);
+            groups.entry((entry.slot, entry.field("client"))).or_default().push((entry, reason));
+        }
+        for ((slot, client), entries) in groups {
+            for entries in entries.chunks(SETTLED_TOGETHER) {
+                self.delivered_call(slot, client, entries).add_to(&mut pipeline);
+            }
         }
         self.run(&pipeline).await.map(drop)
+    }
+
+    fn put_off_call(&self, entry: &Entry, ms: u64) -> Call {
+        let keys = self.keys();
+        let keys = [keys.outbox(entry.slot), keys.outbox_later(entry.slot)];
+        Call::new(&scripts::PUT_OFF, &[&keys[0], &keys[1]])
+            .arg(GROUP)
+            .arg(&entry.id)
+            .arg(ms)
+            .arg(entry.later.as_deref().unwrap_or_default())
+            .arg(format!("{}/{}", entry.id, entry.tries + 1))
+    }
+
+    fn delivered_call(&self, slot: u16, client: &str, entries: &[(&Entry, &str)]) -> Call {
+        let keys = self.keys();
+        let mut all = vec![keys.outbox(slot), keys.outbox_waiting(slot), keys.outbox_later(slot)];
+        // An entry without a readable name has no ledger: any hash of the slot will do.
+        let job = |entry: &Entry| {
+            entry.name().map_or_else(|| keys.outbox_waiting(slot), |name| keys.job(&name))
+        };
+        all.extend(entries.iter().map(|(entry, _)| job(entry)));
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let call = Call::new(&scripts::DELIVERED, &all).arg(GROUP).arg(client);
+        entries.iter().fold(call, |call, (entry, reason)| {
+            call.arg(&entry.id)
+                .arg(entry.later.as_deref().unwrap_or_default())
+                .arg(u8::from(entry.field("kind") == "event"))
+                .arg(entry.fields.get("revision").map_or("0", String::as_str))
+                .arg(*reason)
+                .arg(entry.field("to"))
+        })
     }
 
     /// Entries of a slot whose time has come again; held for a while against other notifiers.

@@ -5,6 +5,7 @@ use job::{Event, State, Subscription};
 use redis::Pipeline;
 
 use crate::change::{Right, one_line};
+use crate::each::JobCall;
 use crate::keys::JobName;
 use crate::reply::Reply;
 use crate::scripts::{self, Call};
@@ -58,8 +59,8 @@ impl Store {
         right: &Right,
         report: &Report,
     ) -> Result<Reported, Error> {
-        let build = |epoch| self.report_call(name, right, report, epoch);
-        let answers = self.run_in_epoch(build).await?;
+        let build = |epoch| vec![self.report_call(name, right, report, epoch)];
+        let answers = self.each(&scripts::REPORT, build).await?;
         let reply = Reply::new(answers.into_iter().next_back().unwrap_or_default())?;
         match reply.word() {
             "applied" | "same" => {
@@ -71,11 +72,9 @@ impl Store {
         }
     }
 
-    fn report_call(&self, name: &JobName, right: &Right, report: &Report, epoch: u64) -> Pipeline {
-        let keys = self.change_keys(name);
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    fn report_call(&self, name: &JobName, right: &Right, report: &Report, epoch: u64) -> JobCall {
         let (field, holder) = right.field();
-        let call = Call::new(&scripts::REPORT, &keys).arg(holder);
+        let call = JobCall::new(self.keys().slot(name), self.change_keys(name)).arg(holder);
         let outbox_max = self.settings().outbox_per_client_max;
         let event = match report {
             Report::Stage(_) => Event::Staged,
@@ -88,7 +87,7 @@ impl Store {
             .map(|(from, _)| from.as_str())
             .collect();
         let allowed = allowed.join(",");
-        let call = match report {
+        match report {
             Report::Stage(stage) => call
                 .arg(event.as_str())
                 .arg(Subscription::STAGE)
@@ -113,9 +112,6 @@ impl Store {
                 .arg(percent)
                 .arg("progress_note")
                 .arg(note.as_str()),
-        };
-        let mut pipeline = Pipeline::new();
-        call.add_to(&mut pipeline);
-        pipeline
+        }
     }
 }

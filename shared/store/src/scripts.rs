@@ -16,14 +16,18 @@ impl LuaScript {
     fn new(text: &'static str) -> Self {
         Self { text, script: Script::new(text) }
     }
+
+    /// What the server knows it by.
+    pub(crate) fn hash(&self) -> &str {
+        self.script.get_hash()
+    }
 }
 
 macro_rules! scripts {
-    ($($name:ident = $file:literal $(with $prelude:literal)?;)*) => {
+    ($($name:ident = $file:literal $(by $each:ident)?;)*) => {
         $(
-            pub(crate) static $name: LazyLock<LuaScript> = LazyLock::new(|| {
-                LuaScript::new(concat!($(include_str!($prelude), "\n",)? include_str!($file)))
-            });
+            pub(crate) static $name: LazyLock<LuaScript> =
+                LazyLock::new(|| LuaScript::new(text!($file $($each)?)));
         )*
 
         fn all() -> Vec<&'static LuaScript> {
@@ -35,12 +39,28 @@ macro_rules! scripts {
     };
 }
 
+/// A script as it is given to the server. `by each`: for many jobs in one call.
+macro_rules! text {
+    ($file:literal) => {
+        include_str!($file)
+    };
+    ($file:literal each) => {
+        concat!(
+            include_str!("lua/change.lua"),
+            "\nlocal function change()\n",
+            include_str!($file),
+            "\nend\n",
+            include_str!("lua/each.lua")
+        )
+    };
+}
+
 scripts! {
-    ACCEPT = "lua/accept.lua" with "lua/change.lua";
-    TRANSITION = "lua/transition.lua" with "lua/change.lua";
-    REPORT = "lua/report.lua" with "lua/change.lua";
-    CLAIM = "lua/claim.lua" with "lua/change.lua";
-    BEAT = "lua/beat.lua" with "lua/change.lua";
+    ACCEPT = "lua/accept.lua" by each;
+    TRANSITION = "lua/transition.lua" by each;
+    REPORT = "lua/report.lua" by each;
+    CLAIM = "lua/claim.lua" by each;
+    BEAT = "lua/beat.lua" by each;
     DUE = "lua/due.lua";
     REDISPATCH = "lua/redispatch.lua";
     DISPATCHED = "lua/dispatched.lua";
@@ -49,8 +69,8 @@ scripts! {
     VOID = "lua/void.lua";
     RETIRE = "lua/retire.lua";
     WAIT = "lua/wait.lua";
-    WAITS_OVER = "lua/waits_over.lua" with "lua/change.lua";
-    SUBSCRIBE = "lua/subscribe.lua" with "lua/change.lua";
+    WAITS_OVER = "lua/waits_over.lua" by each;
+    SUBSCRIBE = "lua/subscribe.lua" by each;
     MINT = "lua/mint.lua";
     LIST = "lua/list.lua";
     RETENTION = "lua/retention.lua";
@@ -80,7 +100,7 @@ pub(crate) struct Call(Cmd);
 impl Call {
     pub(crate) fn new(script: &LuaScript, keys: &[&str]) -> Self {
         let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(script.script.get_hash()).arg(keys.len());
+        cmd.arg(script.hash()).arg(keys.len());
         for key in keys {
             cmd.arg(*key);
         }

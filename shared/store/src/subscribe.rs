@@ -3,13 +3,14 @@
 use job::{Event, Subscription};
 use protocol::UnixMillis;
 use protocol::request::Subscribe;
-use redis::{Pipeline, Value};
+use redis::Value;
 
+use crate::each::JobCall;
 use crate::keys::JobName;
 use crate::record::Record;
 use crate::reply::Reply;
 use crate::retire::final_states;
-use crate::scripts::{self, Call};
+use crate::scripts;
 use crate::{Error, Store};
 
 /// What became of a subscription.
@@ -36,25 +37,24 @@ impl Store {
         subscribe: &Subscribe,
         otherwise_to: &str,
     ) -> Result<Subscribed, Error> {
-        let common = self.change_keys(name);
-        let all: Vec<&str> = common.iter().map(String::as_str).collect();
         let words =
             [(Event::Staged, Subscription::STAGE), (Event::Progressed, Subscription::PROGRESS)]
                 .map(|(event, word)| format!("{event}={word}"))
                 .join(",");
-        let mut pipeline = Pipeline::new();
-        Call::new(&scripts::SUBSCRIBE, &all)
-            .arg(u8::from(subscribe.notify.is_some()))
-            .arg(subscribe.notify.as_deref().unwrap_or_default())
-            .arg(subscribe.notify_to.as_deref().unwrap_or_default())
-            .arg(otherwise_to)
-            .arg(u8::from(subscribe.redeliver))
-            .arg(final_states())
-            .arg(words)
-            .arg(self.settings().outbox_per_client_max)
-            .arg(Record::FIELDS)
-            .add_to(&mut pipeline);
-        let answer = self.run(&pipeline).await?.pop().unwrap_or_default();
+        let call = || {
+            JobCall::new(self.keys().slot(name), self.change_keys(name))
+                .arg(u8::from(subscribe.notify.is_some()))
+                .arg(subscribe.notify.as_deref().unwrap_or_default())
+                .arg(subscribe.notify_to.as_deref().unwrap_or_default())
+                .arg(otherwise_to)
+                .arg(u8::from(subscribe.redeliver))
+                .arg(final_states())
+                .arg(words.as_str())
+                .arg(self.settings().outbox_per_client_max)
+                .arg(Record::FIELDS)
+        };
+        let answers = self.each(&scripts::SUBSCRIBE, |_| vec![call()]).await?;
+        let answer = answers.into_iter().next().unwrap_or_default();
         let Value::Array(mut parts) = answer else { return Err(Error::unexpected(answer)) };
         let values = parts.split_off(parts.len().min(2));
         let reply = Reply::new(Value::Array(parts))?;

@@ -5,6 +5,7 @@ use faults::{Point, crash_point};
 use protocol::request::Wait;
 use redis::Pipeline;
 
+use crate::each::JobCall;
 use crate::keys::JobName;
 use crate::reply::Reply;
 use crate::retire::final_states;
@@ -84,13 +85,12 @@ impl Store {
     pub async fn end_waits(&self, slot: u16, most: usize) -> Result<usize, Error> {
         let waits = self.keys().waits(slot);
         let over = self.members_until_now(&waits, most).await?;
-        let mut pipeline = Pipeline::with_capacity(over.len());
-        for name in &over {
-            let common = self.change_keys(name);
-            let all: Vec<&str> = common.iter().chain([&waits]).map(String::as_str).collect();
-            Call::new(&scripts::WAITS_OVER, &all).arg(name.member()).add_to(&mut pipeline);
-        }
-        self.run(&pipeline).await?;
+        let call = |name: &JobName| {
+            let mut all: Vec<String> = self.change_keys(name).into();
+            all.push(waits.clone());
+            JobCall::new(slot, all).arg(name.member())
+        };
+        self.each(&scripts::WAITS_OVER, |_| over.iter().map(call).collect()).await?;
         if !over.is_empty() {
             crash_point(Point::WaitsEnded);
         }

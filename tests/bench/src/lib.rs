@@ -25,6 +25,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::report::Report;
 
+/// Which other job queues run beside ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Peers {
+    /// None.
+    None,
+    /// The one that most people know.
+    Celery,
+    /// All.
+    All,
+}
+
 /// What is measured, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -32,8 +43,8 @@ pub struct Plan {
     pub rounds: usize,
     /// Seconds of each run, about.
     pub seconds: f64,
-    /// Whether all other job queues run, or Celery alone.
-    pub has_every_peer: bool,
+    /// Which other job queues run.
+    pub peers: Peers,
     /// Questions of each measurement.
     pub questions: usize,
     /// So many jobs are queued to see what that costs, one after the other.
@@ -45,13 +56,13 @@ impl Plan {
     pub const FULL: Self = Self {
         rounds: 5,
         seconds: 11.0,
-        has_every_peer: true,
+        peers: Peers::All,
         questions: 2000,
         queued: &[10_000, 100_000, 1_000_000],
     };
     /// A look.
     pub const QUICK: Self =
-        Self { rounds: 2, seconds: 6.0, has_every_peer: false, questions: 1000, queued: &[] };
+        Self { rounds: 2, seconds: 6.0, peers: Peers::Celery, questions: 1000, queued: &[] };
 }
 
 /// Everything is written here.

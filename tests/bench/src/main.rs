@@ -1,6 +1,6 @@
 //! See the library.
 
-use bench::{Plan, echo, floor, handlers, measure};
+use bench::{Peers, Plan, echo, floor, handlers, measure};
 use clap::{Parser, Subcommand};
 
 /// What a job costs.
@@ -18,7 +18,7 @@ enum Command {
     Quick,
     /// Single rows
     Rows {
-        /// Letters, e.g. "EF"
+        /// Letters, e.g. EF; C runs every other job queue too
         rows: String,
         /// Rounds of each comparison
         #[arg(long, default_value_t = 3)]
@@ -43,7 +43,8 @@ async fn main() -> anyhow::Result<()> {
         Command::Full => measure("ABCDEFGHI", &Plan::FULL).await,
         Command::Quick => measure("ABDE", &Plan::QUICK).await,
         Command::Rows { rows, rounds, seconds } => {
-            measure(&rows, &Plan { rounds, seconds, ..Plan::FULL }).await
+            let peers = if rows.contains('C') { Peers::All } else { Peers::None };
+            measure(&rows, &Plan { rounds, seconds, peers, ..Plan::FULL }).await
         }
         Command::Worker => handlers::work().await,
         Command::FloorServer => floor::serve().await,

@@ -7,7 +7,8 @@
 --       9 timer ('' none, absolute ms)   10 deadline ('' none)   11 outbox bound   12 epoch
 --       13 nonce of this delivery   14 '1' if the first state has a set
 --       15 unfinished jobs that the client may have (0 any number)   16 '1' if it is older than the
---       horizon   17 client   18 job id   19… field, value, …
+--       horizon   17 client   18 job id   19 '1' if the first state is to be pushed
+--       20… field, value, …
 -- Returns  accepted at | redispatch number | duplicate | conflict digest | voided | forgotten
 --          | quota | too_old
 -- Atomic because record, ticket, lists, timeline and event are one fact.
@@ -47,27 +48,27 @@ end
 -- Its tombstone may be gone: it must not run a second time.
 if ARGV[16] == '1' then return { 'too_old' } end
 local most = tonumber(ARGV[15])
-if most > 0 and tonumber(redis.call('HGET', KEYS[8], ARGV[17]) or 0) >= most then
+if count(KEYS[8], ARGV[17], 1) > most and most > 0 then
+  count(KEYS[8], ARGV[17], -1)
   return { 'quota' }
 end
 if record then redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], 'record', 'job', 'state', ARGV[4], 'revision', 1, 'attempt', 0,
   'epoch', ARGV[12], 'digest', ARGV[2], 'accepted_at', at, 'changed_at', at,
-  'fence', '0-' .. ARGV[13], 'client', ARGV[17], 'job_id', ARGV[18], unpack(ARGV, 19))
-redis.call('SET', KEYS[6], ARGV[1])
-redis.call('ZADD', KEYS[7], at, ARGV[18])
-redis.call('HINCRBY', KEYS[8], ARGV[17], 1)
+  'fence', '0-' .. ARGV[13], 'client', ARGV[17], 'job_id', ARGV[18], unpack(ARGV, 20))
+strings[#strings + 1] = KEYS[6]
+strings[#strings + 1] = ARGV[1]
+score(KEYS[7], ARGV[18], at)
 local first_tag = 9
 if ARGV[14] == '1' then
-  redis.call('ZADD', KEYS[9], at, ARGV[1])
+  score(KEYS[9], ARGV[1], at)
   first_tag = 10
 end
-for n = first_tag, #KEYS do redis.call('ZADD', KEYS[n], at, ARGV[18]) end
-local due, deadline = tonumber(ARGV[9]), tonumber(ARGV[10])
-if due or deadline then
-  if deadline and (not due or deadline < due) then due = deadline end
-  redis.call('ZADD', KEYS[5], due, ARGV[1])
-end
+for n = first_tag, #KEYS do score(KEYS[n], ARGV[18], at) end
+local due, deadline = tonumber(ARGV[9]), ARGV[10] ~= '' and ARGV[10]
+if due or deadline then set_timer(ARGV[1], due, deadline, '0') end
 remember(1, at, ARGV[3], ARGV[4], 0, '', false)
-notify(ARGV[4], ARGV[4], '0', 1, at, 0, tonumber(ARGV[11]))
+if ARGV[19] == '1' then
+  notify(ARGV[4], false, ARGV[4], ARGV[4], '0', 1, at, 0, tonumber(ARGV[11]))
+end
 return { 'accepted', at }

@@ -1,14 +1,99 @@
--- Prepended to every script that changes a job: what a change does beside the fields it sets.
+-- Prepended to every script that changes jobs: what a change does beside the fields it sets. The
+-- script itself is the body of a function (each.lua) that is called for one job after another of one
+-- slot, with the KEYS and ARGV of that job.
 -- No state is named here: words come in by ARGV, from the one table in Rust.
 --
--- The first five KEYS of every such script:
+-- What belongs to one job is written at once: the next one may be the same job. What all of them
+-- share (sets, counters, lists) is gathered and written once, at the end.
+--
+-- The first five KEYS of every job:
 --   1 the job   2 its timeline   3 the outbox   4 events waiting, by client   5 the timers
 
-local HISTORY_FIRST, HISTORY_MAX = 16, 64
+local every_key, every_arg = KEYS, ARGV
+local KEYS, ARGV
 
+local HISTORY_FIRST, HISTORY_MAX, RECENT_MAX = 16, 64, 1000
+
+local now
 local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  if not now then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  return now
+end
+
+-- Sorted sets: the score of a member, or false if it is to go.
+local sets = {}
+local function score(key, member, at)
+  local set = sets[key]
+  if not set then
+    set = {}
+    sets[key] = set
+  end
+  set[member] = at
+end
+
+-- Counters in hashes; one that comes to nothing goes. Returns what it is then.
+local counters = {}
+local function count(key, field, by)
+  local of = counters[key]
+  if not of then
+    of = {}
+    counters[key] = of
+  end
+  local counter = of[field]
+  if not counter then
+    counter = { tonumber(redis.call('HGET', key, field) or 0), 0 }
+    of[field] = counter
+  end
+  counter[2] = counter[2] + by
+  return counter[1] + counter[2]
+end
+
+-- Lists of the last finished jobs: members in their order.
+local recent = {}
+local function finished(key, member)
+  local members = recent[key]
+  if not members then
+    members = {}
+    recent[key] = members
+  end
+  members[#members + 1] = member
+end
+
+-- Names and values of plain keys.
+local strings = {}
+
+local function write_what_is_shared()
+  for key, set in pairs(sets) do
+    local entering, leaving = {}, {}
+    for member, at in pairs(set) do
+      if at then
+        entering[#entering + 1] = at
+        entering[#entering + 1] = member
+      else
+        leaving[#leaving + 1] = member
+      end
+    end
+    if #leaving > 0 then redis.call('ZREM', key, unpack(leaving)) end
+    if #entering > 0 then redis.call('ZADD', key, unpack(entering)) end
+  end
+  for key, of in pairs(counters) do
+    for field, counter in pairs(of) do
+      if counter[1] + counter[2] <= 0 then
+        redis.call('HDEL', key, field)
+      elseif counter[2] ~= 0 then
+        redis.call('HINCRBY', key, field, counter[2])
+      end
+    end
+  end
+  for key, members in pairs(recent) do
+    if redis.call('LPUSH', key, unpack(members)) > RECENT_MAX then
+      redis.call('LTRIM', key, 0, RECENT_MAX - 1)
+    end
+  end
+  if #strings > 0 then redis.call('MSET', unpack(strings)) end
 end
 
 -- One line of the timeline: "<revision> <ms> <event> <state> <attempt> <detail>".
@@ -30,7 +115,7 @@ end
 
 -- Puts the answer that somebody waits for into the outbox; what it says is read when it is sent.
 local function post_answer(wait, client, job_id)
-  redis.call('HINCRBY', KEYS[4], client, 1)
+  count(KEYS[4], client, 1)
   redis.call('XADD', KEYS[3], '*', 'kind', 'answer', 'to', wait.to, 'client', client,
     'job_id', job_id, 'correlation_id', wait.correlation_id or '',
     'history', wait.history and '1' or '')
@@ -54,83 +139,69 @@ local function answer_waits(text, client, job_id, over)
   return kept
 end
 
--- The fields of an event beside what the change itself gives.
-local EVENT_FIELDS = { 'job_id', 'ticket', 'type', 'queue', 'epoch', 'correlation_id', 'batch' }
+-- What an event says beside the change itself, in this order: `stage` to `error` are of the record as
+-- it is now, and the rest says where it goes.
+local EVENT_FIELDS = { 'job_id', 'ticket', 'type', 'queue', 'epoch', 'correlation_id', 'batch',
+  'stage', 'progress', 'progress_note', 'result', 'error', 'gap_from', 'client', 'notify_to',
+  'reply_to' }
+local STAGE, PROGRESS, PROGRESS_NOTE, RESULT, ERROR, GAP_FROM, CLIENT, NOTIFY_TO, REPLY_TO =
+  8, 9, 10, 11, 12, 13, 14, 15, 16
 
 -- Adds an event to the outbox. A client whose outbox is full loses no final state: its other
--- changes are joined into a gap that the next event states. `own` is what only this event says.
-local function post_event(to, client, word, state, terminal, revision, at, attempt, own, gap_from,
-    outbox_max)
-  if redis.call('HINCRBY', KEYS[4], client, 1) > outbox_max and terminal ~= '1' then
-    redis.call('HINCRBY', KEYS[4], client, -1)
+-- changes are joined into a gap that the next event states. `values` are of EVENT_FIELDS.
+local function post_event(to, word, state, terminal, revision, at, attempt, values, outbox_max)
+  local client = values[CLIENT]
+  if count(KEYS[4], client, 1) > outbox_max and terminal ~= '1' then
+    count(KEYS[4], client, -1)
     redis.call('HSETNX', KEYS[1], 'gap_from', revision)
     return
   end
   local entry = { 'kind', 'event', 'to', to, 'client', client, 'event', word, 'state', state,
     'done', terminal, 'revision', revision, 'at', at, 'attempt', attempt }
-  local values = redis.call('HMGET', KEYS[1], unpack(EVENT_FIELDS))
-  for n, name in ipairs(EVENT_FIELDS) do
+  local size = #entry
+  for n = 1, GAP_FROM do
     if values[n] then
-      entry[#entry + 1] = name
-      entry[#entry + 1] = values[n]
+      entry[size + 1], entry[size + 2] = EVENT_FIELDS[n], values[n]
+      size = size + 2
     end
   end
-  for name, value in pairs(own) do
-    entry[#entry + 1] = name
-    entry[#entry + 1] = value
-  end
-  if gap_from then
-    entry[#entry + 1] = 'gap_from'
-    entry[#entry + 1] = gap_from
-    redis.call('HDEL', KEYS[1], 'gap_from')
-  end
+  if values[GAP_FROM] then redis.call('HDEL', KEYS[1], 'gap_from') end
   redis.call('XADD', KEYS[3], '*', unpack(entry))
 end
 
 -- Tells whoever is to be told of a change: those who wait for it, and the job's subscription if it
--- holds the word.
-local function notify(word, state, terminal, revision, at, attempt, outbox_max)
-  local job = redis.call('HMGET', KEYS[1], 'notify', 'notify_to', 'reply_to', 'client', 'gap_from',
-    'waits', 'job_id', 'epoch', 'stage', 'progress', 'progress_note', 'result', 'error')
-  if job[6] then
-    answer_waits(job[6], job[4], job[7], function(wait)
+-- holds the word. `words` and `waits` are the record's.
+local function notify(words, waits, word, state, terminal, revision, at, attempt, outbox_max)
+  if waits then
+    local job = redis.call('HMGET', KEYS[1], 'client', 'job_id', 'epoch')
+    answer_waits(waits, job[1], job[2], function(wait)
       if terminal == '1' then return true end
       if not wait.past_revision then return false end
-      local epoch = tonumber(job[8])
+      local epoch = tonumber(job[3])
       return epoch > wait.past_epoch
         or (epoch == wait.past_epoch and revision > wait.past_revision)
     end)
   end
-  if not job[1] or not string.find(',' .. job[1] .. ',', ',' .. word .. ',', 1, true) then
+  if not words or not string.find(',' .. words .. ',', ',' .. word .. ',', 1, true) then
     return
   end
-  local own = { stage = job[9] or nil, progress = job[10] or nil, progress_note = job[11] or nil }
-  if terminal == '1' then
-    own.result, own.error = job[12] or nil, job[13] or nil
-  end
-  post_event(job[2] or job[3] or '', job[4], word, state, terminal, revision, at, attempt, own,
-    job[5], outbox_max)
+  local values = redis.call('HMGET', KEYS[1], unpack(EVENT_FIELDS))
+  if terminal ~= '1' then values[RESULT], values[ERROR] = false, false end
+  local to = values[NOTIFY_TO] or values[REPLY_TO] or ''
+  post_event(to, word, state, terminal, revision, at, attempt, values, outbox_max)
 end
 
 -- The one timer of a job: the instant asked for or its deadline, whichever comes first.
 local function set_timer(subject, due, deadline, terminal)
-  if terminal == '1' then
-    redis.call('ZREM', KEYS[5], subject)
-    return
-  end
   if deadline and (not due or tonumber(deadline) < due) then
     due = tonumber(deadline)
   end
-  if due then
-    redis.call('ZADD', KEYS[5], due, subject)
-  else
-    redis.call('ZREM', KEYS[5], subject)
-  end
+  score(KEYS[5], subject, terminal ~= '1' and due or false)
 end
 
 -- Moves a job between the sets that list jobs by state.
 local function move(subject, at, from_set, to_set)
   if from_set == to_set then return end
-  if from_set then redis.call('ZREM', from_set, subject) end
-  if to_set then redis.call('ZADD', to_set, at, subject) end
+  if from_set then score(from_set, subject, false) end
+  if to_set then score(to_set, subject, at) end
 end

@@ -12,7 +12,7 @@
 -- Bounded by a constant.
 local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'revision', 'fence', 'dispatch',
   'attempt', 'deadline', 'alone', 'owner', 'lease_until', 'detached', 'cancel_requested',
-  'dispatched_at', 'lost', 'epoch')
+  'dispatched_at', 'lost', 'epoch', 'notify', 'waits')
 if not seen[1] then return { 'none' } end
 if seen[1] ~= 'job' then return { 'drop', seen[1] } end
 local state, fence = seen[2], seen[4] or '0-'
@@ -65,14 +65,16 @@ redis.call('HSET', KEYS[1], 'state', ARGV[10], 'revision', revision, 'changed_at
   'epoch', ARGV[13])
 -- What belongs to an earlier run, also to one that was given back and not counted, or to the time
 -- before the dispatch.
-if starts > 1 or seen[13] then
+local has_past = starts > 1 or seen[13]
+if has_past then
   redis.call('HDEL', KEYS[1], 'stage', 'progress', 'progress_note', 'error', 'payload', 'due_at',
     'dispatched_at', 'detached', 'parked_reason', 'report_hash', 'alone')
 end
 if lost > 0 then redis.call('HSET', KEYS[1], 'lost', lost) end
 if alone == '1' then redis.call('HSET', KEYS[1], 'alone', alone) end
 move(ARGV[1], at, from_set, KEYS[7])
-set_timer(ARGV[1], nil, seen[7], '0')
+-- A job that was dispatched at once has no timer.
+if has_past or seen[7] then set_timer(ARGV[1], nil, seen[7], '0') end
 remember(revision, at, ARGV[11], ARGV[10], attempt, '', false)
-notify(ARGV[10], ARGV[10], '0', revision, at, attempt, tonumber(ARGV[12]))
+notify(seen[16], seen[17], ARGV[10], ARGV[10], '0', revision, at, attempt, tonumber(ARGV[12]))
 return { 'start', attempt, fence, revision, alone }

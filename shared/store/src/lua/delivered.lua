@@ -1,27 +1,43 @@
--- Takes an entry out of the outbox and writes its end into the job's ledger.
--- KEYS  1 the outbox   2 events waiting, by client   3 entries put off   4 the job
--- ARGV  1 group   2 entry   3 client   4 member of the put-off set ('' none)
---       5 '1' if it is an event   6 revision   7 why it could not be delivered ('' it was)
---       8 the queue that it was for
+-- Takes entries of one client out of the outbox and writes their end into the ledgers of their jobs.
+-- KEYS  1 the outbox   2 events waiting, by client   3 entries put off   4… the job of each entry
+-- ARGV  1 group   2 client   then for each entry: id, its member of the put-off set ('' none),
+--       '1' if it is an event, revision, why it could not be delivered ('' it was), the queue that
+--       it was for
+-- Returns  how many were still there
 -- Not a change: the revision stays.
--- Bounded by a constant.
-if redis.call('XDEL', KEYS[1], ARGV[2]) == 0 then return 0 end
-redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-if redis.call('HINCRBY', KEYS[2], ARGV[3], -1) <= 0 then redis.call('HDEL', KEYS[2], ARGV[3]) end
-if ARGV[4] ~= '' then redis.call('ZREM', KEYS[3], ARGV[4]) end
-local seen = redis.call('HMGET', KEYS[4], 'record', 'delivered_revision', 'undeliverable_from',
-  'notify_to', 'reply_to')
--- Not of an identifier that was refused, voided or forgotten altogether; a tombstone has a ledger.
-if seen[1] ~= 'job' and seen[1] ~= 'retired' then return 1 end
+-- Bounded by the number of entries, of which the caller gives few.
+
 -- The ledger is of the queue that events go to now. An earlier one was given up by the client.
-if ARGV[5] == '1' and ARGV[8] ~= (seen[4] or seen[5] or '') then return 1 end
-if ARGV[7] ~= '' then
-  redis.call('HINCRBY', KEYS[4], 'undeliverable', 1)
-  redis.call('HSET', KEYS[4], 'undeliverable_reason', ARGV[7])
-  if ARGV[5] == '1' and tonumber(ARGV[6]) < tonumber(seen[3] or math.huge) then
-    redis.call('HSET', KEYS[4], 'undeliverable_from', ARGV[6])
+local function note(job, is_event, revision, reason, to)
+  local seen = redis.call('HMGET', job, 'record', 'delivered_revision', 'undeliverable_from',
+    'notify_to', 'reply_to')
+  -- Not of an identifier that was refused, voided or forgotten altogether; a tombstone has a ledger.
+  if seen[1] ~= 'job' and seen[1] ~= 'retired' then return end
+  if is_event and to ~= (seen[4] or seen[5] or '') then return end
+  if reason ~= '' then
+    redis.call('HINCRBY', job, 'undeliverable', 1)
+    redis.call('HSET', job, 'undeliverable_reason', reason)
+    if is_event and tonumber(revision) < tonumber(seen[3] or math.huge) then
+      redis.call('HSET', job, 'undeliverable_from', revision)
+    end
+  elseif is_event and tonumber(revision) > tonumber(seen[2] or 0) then
+    redis.call('HSET', job, 'delivered_revision', revision)
   end
-elseif ARGV[5] == '1' and tonumber(ARGV[6]) > tonumber(seen[2] or 0) then
-  redis.call('HSET', KEYS[4], 'delivered_revision', ARGV[6])
 end
-return 1
+
+local there = {}
+for n = 4, #KEYS do
+  local first = 3 + (n - 4) * 6
+  local id, member = ARGV[first], ARGV[first + 1]
+  if redis.call('XDEL', KEYS[1], id) == 1 then
+    there[#there + 1] = id
+    if member ~= '' then redis.call('ZREM', KEYS[3], member) end
+    note(KEYS[n], ARGV[first + 2] == '1', ARGV[first + 3], ARGV[first + 4], ARGV[first + 5])
+  end
+end
+if #there == 0 then return 0 end
+redis.call('XACK', KEYS[1], ARGV[1], unpack(there))
+if redis.call('HINCRBY', KEYS[2], ARGV[2], -#there) <= 0 then
+  redis.call('HDEL', KEYS[2], ARGV[2])
+end
+return #there

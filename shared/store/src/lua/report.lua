@@ -11,7 +11,7 @@
 -- Atomic because fence, fields, timeline and event are one fact.
 -- Bounded by the number of fields.
 local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'revision', ARGV[9], 'attempt',
-  'cancel_requested')
+  'cancel_requested', 'notify', 'waits')
 if seen[1] ~= 'job' then return { 'none' } end
 if seen[4] ~= ARGV[1] then return { 'stale', seen[2] } end
 if not string.find(',' .. ARGV[8] .. ',', ',' .. seen[2] .. ',', 1, true) then
@@ -33,5 +33,5 @@ for n = 10, #ARGV, 2 do
   end
 end
 remember(revision, at, ARGV[2], seen[2], seen[5], ARGV[4], ARGV[6] == '1')
-notify(ARGV[3], seen[2], '0', revision, at, seen[5], tonumber(ARGV[5]))
+notify(seen[7], seen[8], ARGV[3], seen[2], '0', revision, at, seen[5], tonumber(ARGV[5]))
 return { 'applied', seen[6] or '', revision }

@@ -11,7 +11,7 @@
 -- Not a change: the revision stays.
 -- Bounded by the length of the timeline.
 local seen = redis.call('HMGET', KEYS[1], 'record', 'notify', 'notify_to', 'reply_to', 'client',
-  'delivered_revision', 'undeliverable_from', 'result', 'error', 'gap_from')
+  'delivered_revision', 'undeliverable_from', 'gap_from')
 if seen[1] ~= 'job' then return { seen[1] or 'none' } end
 -- Where the receipt went by direct reply-to, no event can go.
 if seen[4] and string.sub(seen[4], 1, 22) == 'amq.rabbitmq.reply-to.' then seen[4] = false end
@@ -37,7 +37,7 @@ if ARGV[5] == '1' and words ~= '' then
   if seen[7] and tonumber(seen[7]) < from then from = tonumber(seen[7]) end
   redis.call('HDEL', KEYS[1], 'undeliverable', 'undeliverable_from', 'undeliverable_reason')
   -- What was joined into a gap is pushed again as well; what the timeline has left out is a gap.
-  if seen[10] and tonumber(seen[10]) >= from then redis.call('HDEL', KEYS[1], 'gap_from') end
+  if seen[8] and tonumber(seen[8]) >= from then redis.call('HDEL', KEYS[1], 'gap_from') end
   local expected, missing = from, nil
   for _, line in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
     local revision, at, event, state, attempt, detail =
@@ -51,19 +51,20 @@ if ARGV[5] == '1' and words ~= '' then
         word = state
         if string.find(',' .. ARGV[6] .. ',', ',' .. state .. ',', 1, true) then terminal = '1' end
       end
-      local own = {}
-      if terminal == '1' then
-        own.result, own.error = seen[8] or nil, seen[9] or nil
-      elseif word == 'progress' and string.match(detail, '^%d+ ') then
-        own.progress, own.progress_note = string.match(detail, '^(%d+) (.*)$')
-      elseif word ~= state then
-        own[word] = detail
-      end
       if string.find(',' .. words .. ',', ',' .. word .. ',', 1, true) then
         if missing then redis.call('HSETNX', KEYS[1], 'gap_from', missing) end
         missing = nil
-        post_event(to, seen[5], word, state, terminal, tonumber(revision), at, attempt, own,
-          redis.call('HGET', KEYS[1], 'gap_from'), tonumber(ARGV[8]))
+        local values = redis.call('HMGET', KEYS[1], unpack(EVENT_FIELDS))
+        -- As it was then.
+        values[STAGE], values[PROGRESS], values[PROGRESS_NOTE] = false, false, false
+        if terminal ~= '1' then values[RESULT], values[ERROR] = false, false end
+        if word == 'progress' and string.match(detail, '^%d+ ') then
+          values[PROGRESS], values[PROGRESS_NOTE] = string.match(detail, '^(%d+) (.*)$')
+        elseif word ~= state then
+          values[word == 'progress' and PROGRESS or STAGE] = detail
+        end
+        post_event(to, word, state, terminal, tonumber(revision), at, attempt, values,
+          tonumber(ARGV[8]))
       end
     end
   end

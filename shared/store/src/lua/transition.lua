@@ -18,10 +18,9 @@
 --          | none
 -- Atomic because state, sets, timers, timeline and event are one fact.
 -- Bounded by the number of fields.
-local RECENT_MAX = 1000
 local seen = redis.call('HMGET', KEYS[1], 'record', 'state', 'revision', ARGV[12], 'dispatch',
   'attempt', 'deadline', 'detached', 'cancel_requested', 'lease_until', 'type', 'client',
-  'keep_ms')
+  'keep_ms', 'notify', 'waits')
 if seen[1] ~= 'job' then return { 'none' } end
 local state = seen[2]
 if ARGV[4] ~= '' and seen[4] ~= ARGV[4] then return { 'stale', state } end
@@ -55,8 +54,8 @@ if ARGV[11] == 'cancel' and seen[9] then return { 'cancel' } end
 
 local revision = tonumber(seen[3]) + 1
 local fields = { 'state', to, 'revision', revision, 'changed_at', at }
-local count = tonumber(ARGV[next_arg])
-for n = next_arg + 1, next_arg + count do fields[#fields + 1] = ARGV[n] end
+local given = tonumber(ARGV[next_arg])
+for n = next_arg + 1, next_arg + given do fields[#fields + 1] = ARGV[n] end
 local dispatch = seen[5]
 if ARGV[9] == '1' then
   dispatch = tonumber(dispatch) + 1
@@ -69,19 +68,15 @@ if terminal == '1' then
   fields[#fields + 1] = 'finished_at'
   fields[#fields + 1] = at
   -- As long as the job says, or its type, or its outcome.
-  local keep = seen[13] or redis.call('HGET', KEYS[7], seen[11] .. '/' .. to)
-    or redis.call('HGET', KEYS[7], to)
+  local kept = redis.call('HMGET', KEYS[7], seen[11] .. '/' .. to, to)
+  local keep = seen[13] or kept[1] or kept[2]
   if keep then
     fields[#fields + 1] = 'expires_at'
     fields[#fields + 1] = at + tonumber(keep)
-    redis.call('ZADD', KEYS[6], at + tonumber(keep), ARGV[1])
+    score(KEYS[6], ARGV[1], at + tonumber(keep))
   end
-  if redis.call('HINCRBY', KEYS[8], seen[12], -1) <= 0 then
-    redis.call('HDEL', KEYS[8], seen[12])
-  end
-  if redis.call('LPUSH', KEYS[9], ARGV[1]) > RECENT_MAX then
-    redis.call('LTRIM', KEYS[9], 0, RECENT_MAX - 1)
-  end
+  count(KEYS[8], seen[12], -1)
+  finished(KEYS[9], ARGV[1])
 end
 local due = nil
 if string.sub(ARGV[6], 1, 1) == '+' then
@@ -99,12 +94,12 @@ elseif due then
   fields[#fields + 1] = due
 end
 redis.call('HSET', KEYS[1], unpack(fields))
-local first_deleted = next_arg + count + 1
+local first_deleted = next_arg + given + 1
 if ARGV[first_deleted] then redis.call('HDEL', KEYS[1], unpack(ARGV, first_deleted)) end
 move(ARGV[1], at, from_set, to_set)
 set_timer(ARGV[1], due, seen[7], terminal)
 local word = ARGV[3]
 if word == '' then word = to end
 remember(revision, at, ARGV[2], to, seen[6], ARGV[7], ARGV[10] == '1')
-notify(word, to, terminal, revision, at, seen[6], tonumber(ARGV[8]))
+notify(seen[14], seen[15], word, to, terminal, revision, at, seen[6], tonumber(ARGV[8]))
 return { 'applied', to, revision, dispatch, at }

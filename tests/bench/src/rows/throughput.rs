@@ -7,7 +7,7 @@ use crate::ground::Ground;
 use crate::report::{Bound, Report};
 use crate::stats::median_ratio;
 use crate::traffic::Answers;
-use crate::{Plan, directory};
+use crate::{Peers, Plan, directory};
 
 const WHOLE: &str = "whole: receipt and event";
 const BARE: &str = "without receipt and event";
@@ -31,14 +31,16 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     let new = Contestant::new;
     let mut contestants = vec![
         new(WHOLE, Who::Ours(Answers::Each), 5000.0),
-        new(CELERY, Who::Peer("celery_peer.py"), 700.0),
         new(FLOOR, Who::Floor(Answers::Each), 8000.0),
         new(BARE, Who::Ours(Answers::None), 7000.0),
         new(FLOOR_BARE, Who::Floor(Answers::None), 10000.0),
         new(BATCHED, Who::Ours(Answers::Batched), 7000.0),
         new(BULK, Who::Bulk, 7000.0),
     ];
-    if plan.has_every_peer {
+    if plan.peers >= Peers::Celery {
+        contestants.insert(1, new(CELERY, Who::Peer("celery_peer.py"), 700.0));
+    }
+    if plan.peers == Peers::All {
         contestants.push(new(BULLMQ, Who::Peer("bullmq_peer.mjs"), 8000.0));
         contestants.push(new(APALIS, Who::Peer("apalis/release/apalis-peer"), 15000.0));
         contestants.push(new(DRAMATIQ, Who::Peer("dramatiq_peer.py"), 1000.0));
@@ -49,7 +51,7 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
             contestant.run(&ground, plan.seconds).await?;
         }
     }
-    if plan.has_every_peer {
+    if plan.peers == Peers::All {
         let mut large =
             Contestant { bytes: 10_000, ..new(LARGE, Who::Ours(Answers::Each), 3000.0) };
         large.run(&ground, plan.seconds).await?;
