@@ -59,14 +59,18 @@ async fn read(
     let mut reader = links.store.outbox_reader(name).await?;
     let mut later_at = Instant::now();
     let mut take_over_at = Instant::now();
+    // Whether more was put off, and is due, than one look takes.
+    let mut has_more = false;
     while !links.stop.is_cancelled() {
-        let fresh = reader.next(CHUNK, WAIT_MS).await?;
+        let fresh = reader.next(CHUNK, if has_more { 0 } else { WAIT_MS }).await?;
         deliver(links, courier, fresh).await?;
         backoff.succeeded("the notifier works");
-        if later_at <= Instant::now() {
+        if has_more || later_at <= Instant::now() {
             later_at = Instant::now() + LATER_EVERY;
+            has_more = false;
             for slot in links.store.keys().slots() {
                 let due = links.store.put_off_due(slot, CHUNK, TAKE_OVER_MS).await?;
+                has_more |= due.len() == CHUNK;
                 deliver(links, courier, due).await?;
             }
         }

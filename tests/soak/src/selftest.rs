@@ -87,7 +87,10 @@ impl Ground {
             Self::Links => &[(Kind::ConnectionsClosed, 3), (Kind::LinkCut, 60)],
             Self::Store => &[(Kind::StoreKilled, 3), (Kind::StorePaused, 3)],
             Self::RollBacks => &[(Kind::RolledBack, 4)],
-            Self::Queues => &[(Kind::ReplyQueueDeleted, 6), (Kind::ReplyQueueFull, 2)],
+            // A server that was away finds many changes to push at once, to queues of all kinds.
+            Self::Queues => {
+                &[(Kind::ReplyQueueDeleted, 8), (Kind::ReplyQueueFull, 2), (Kind::ServerKilled, 15)]
+            }
             Self::Disks => &[(Kind::JournalUnsynced, 8)],
             Self::Quiet => &[],
         }
@@ -141,8 +144,11 @@ pub async fn run(
                 _ => JOBS,
             },
             pace: 1.0,
-            // Where one server hears nothing any more, another one hides it.
-            size: Size { servers: if ground == Ground::Links { 1 } else { SIZE.servers }, ..SIZE },
+            // What one server does not hear, or leaves undone, another one would do.
+            size: match ground {
+                Ground::Links | Ground::Queues => Size { servers: 1, ..SIZE },
+                _ => SIZE,
+            },
             crash_rounds: 0,
             faults: ground.faults().to_vec(),
             seed: fastrand::u64(..),
