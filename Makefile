@@ -1,6 +1,6 @@
 # Everything that a contributor runs. Needs Rust; RabbitMQ and Redis are installed from Debian's
 # packages if they are missing, for `test` Python, Node and Go too; no system service is started.
-.PHONY: help demo test check check-deploy lanes soak soak-selftest bench fmt clean
+.PHONY: help demo test check check-deploy lanes soak soak-selftest bench bench-quick fmt clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,10 +39,13 @@ soak-selftest: ## whether the campaign notices every mistake that is made on pur
 	cargo build --locked --profile campaign -p counterfoil -p counterfoil-soak
 	@target/campaign/counterfoil-soak selftest
 
-bench: ## jobs a second, the whole way (release build)
-	@deploy/dev/install.sh
+bench: ## what a job costs, against a floor and against other job queues
+bench-quick: ## the same in short, against Celery alone
+bench bench-quick:
+	@deploy/dev/install.sh peers
+	@tests/bench/peers/install.sh target/peers
 	cargo build --locked --release -p counterfoil -p counterfoil-bench
-	@target/release/counterfoil-bench
+	@target/release/counterfoil-bench $(if $(filter bench,$@),full,quick)
 
 fmt: ## format
 	cargo fmt --all

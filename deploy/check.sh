@@ -91,7 +91,7 @@ check() {
     ../docs/schemas/v1/*.json)
         check-jsonschema --check-metaschema "$dir/$1"
         case $(basename "$1" .json) in
-        message) golden "$1" status receipt event refusal ;;
+        message) golden "$1" status receipt event refusal batch ;;
         request | submission) golden "$1" "$(basename "$1" .json)" ;;
         esac
         ;;

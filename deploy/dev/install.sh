@@ -3,7 +3,7 @@
 # missing. No broker or store of the system's is left started or enabled: policy-rc.d refuses the
 # start that a package's installation would make. `install.sh python node go` adds what the clients
 # in these languages need, any of them; `deploy` what checks the deployment, `image` what builds an
-# image, `strace` what lets a disk fail.
+# image, `peers` what the other job queues of the bench need, `strace` what lets a disk fail.
 set -eu
 
 wanted="rabbitmq-server redis-server"
@@ -21,10 +21,14 @@ for part in "$@"; do
         command -v npm >/dev/null 2>&1 || wanted="$wanted nodejs npm"
         wanted="$wanted python3 python3-venv openssl systemd"
         ;;
+    peers)
+        command -v npm >/dev/null 2>&1 || wanted="$wanted nodejs npm"
+        wanted="$wanted python3 python3-venv"
+        ;;
     strace) wanted="$wanted strace" ;;
     image) wanted="$wanted ca-certificates buildah" ;;
     *)
-        echo "usage: install.sh [python] [node] [go] [deploy] [image] [strace]" >&2
+        echo "usage: install.sh [python] [node] [go] [deploy] [image] [peers] [strace]" >&2
         exit 2
         ;;
     esac

@@ -2,6 +2,7 @@
 //! `docs/asyncapi.yaml`, golden messages (`shared/protocol/testdata/v1`) and golden records
 //! (`shared/store/testdata/v1`).
 
+mod batches;
 mod dump;
 mod frozen;
 mod internal;

@@ -26,7 +26,7 @@ fn marks(kept: &Message) -> [&str; 4] {
 }
 
 /// The next kept message is about this id, with these marks; the reason begins as given.
-async fn kept(dead: &mut Inbox, id: &str, wanted: [&str; 4]) -> anyhow::Result<()> {
+pub(crate) async fn kept(dead: &mut Inbox, id: &str, wanted: [&str; 4]) -> anyhow::Result<()> {
     let kept = dead.next().await?;
     let [reason, exchange, routing_key, client] = marks(&kept);
     let about = kept.properties.message_id.as_deref().unwrap_or_default();
@@ -37,7 +37,7 @@ async fn kept(dead: &mut Inbox, id: &str, wanted: [&str; 4]) -> anyhow::Result<(
 }
 
 /// A message that is kept and nothing else: what stands in front of it is all there is.
-async fn nothing_more(shop: &Raw, dead: &mut Inbox) -> anyhow::Result<()> {
+pub(crate) async fn nothing_more(shop: &Raw, dead: &mut Inbox) -> anyhow::Result<()> {
     for (exchange, key) in [(topology::SUBMIT, TYPE), (topology::REQUEST, "status")] {
         let end = Properties { user_id: None, ..shop.properties("end", "") };
         shop.publish(exchange, key, end, "").await?;

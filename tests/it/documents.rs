@@ -5,7 +5,7 @@ use std::path::Path;
 use harness::{World, start, within, workspace};
 use job::state::TRANSITIONS;
 use job::{Event, State};
-use protocol::{Answer, Code};
+use protocol::{Answer, Code, Submissions};
 use worker::Failure;
 
 pub(crate) fn read(path: &str) -> String {
@@ -82,12 +82,27 @@ fn every_json_example_of_the_protocol_is_what_it_says() -> anyhow::Result<()> {
             let verb = before.split('`').nth(1).unwrap_or_default();
             let request = protocol::Request::read(verb, &properties, example.as_bytes());
             assert!(request.is_ok(), "{before}: {:?}", request.err());
+        } else if before.starts_with("**Submissions**") {
+            let list: Submissions = serde_json::from_value(value.clone())?;
+            let again: serde_json::Value = serde_json::from_slice(&list.to_json())?;
+            assert_eq!(again, value, "a field that no submission has: {before}");
+        } else if before.contains("kind `batch`") {
+            let batch = protocol::Batch::read(example.as_bytes())?;
+            assert_eq!(serde_json::to_value(&batch)?, value, "a field that no batch has: {before}");
+            for message in &batch.messages {
+                is_answer(&serde_json::from_str(message.body.get())?, before)?;
+            }
         } else {
-            let answer: Answer = serde_json::from_value(value.clone())?;
-            let again: serde_json::Value = serde_json::from_slice(&answer.to_json())?;
-            assert_eq!(again, value, "a field that no answer has: {before}");
+            is_answer(&value, before)?;
         }
     }
+    Ok(())
+}
+
+fn is_answer(value: &serde_json::Value, before: &str) -> anyhow::Result<()> {
+    let answer: Answer = serde_json::from_value(value.clone())?;
+    let again: serde_json::Value = serde_json::from_slice(&answer.to_json())?;
+    assert_eq!(&again, value, "a field that no answer has: {before}");
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 
 mod after_loss;
 mod answers;
+mod batches;
 mod claim_table;
 mod claims;
 mod commands;
@@ -22,6 +23,7 @@ mod journal;
 mod journal_disks;
 mod journal_files;
 mod line;
+mod list_bounds;
 mod lists;
 mod lost_stretches;
 mod numbered;
@@ -38,6 +40,7 @@ mod reply_queues;
 mod retention;
 mod rights;
 mod rolled_back;
+mod several_submissions;
 mod shared_store;
 mod subscriptions;
 mod thread;

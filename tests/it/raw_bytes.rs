@@ -8,10 +8,13 @@ use protocol::headers;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::list_bounds::{both_are_refused, two};
+
 const TYPE: &[u8] = b"order.place";
 const NOT_TEXT: &[u8] = b"\xff\xfe";
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
+const BODY: u8 = 3;
 
 /// A connection of which every byte is written here:
 /// <https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf>.
@@ -22,6 +25,7 @@ const HEADERS: u16 = 1 << 13;
 const CORRELATION_ID: u16 = 1 << 10;
 const REPLY_TO: u16 = 1 << 9;
 const MESSAGE_ID: u16 = 1 << 7;
+const KIND: u16 = 1 << 5;
 const USER_ID: u16 = 1 << 4;
 
 fn short(text: &[u8]) -> Vec<u8> {
@@ -96,13 +100,27 @@ impl Bytes {
         flags: u16,
         properties: &[Vec<u8>],
     ) -> anyhow::Result<()> {
+        self.publish_with(exchange, routing_key, flags, properties, b"").await
+    }
+
+    async fn publish_with(
+        &mut self,
+        exchange: &str,
+        routing_key: &[u8],
+        flags: u16,
+        properties: &[Vec<u8>],
+        body: &[u8],
+    ) -> anyhow::Result<()> {
         let target = [vec![0, 0], short(exchange.as_bytes()), short(routing_key), vec![0]];
         self.method(1, [60, 40], &target.concat()).await?;
-        let mut header = vec![0, 60];
-        header.extend_from_slice(&[0; 10]);
+        let mut header = vec![0, 60, 0, 0];
+        header.extend_from_slice(&(body.len() as u64).to_be_bytes());
         header.extend_from_slice(&flags.to_be_bytes());
         header.extend_from_slice(&properties.concat());
         self.frame(HEADER, 1, &header).await?;
+        if !body.is_empty() {
+            self.frame(BODY, 1, body).await?;
+        }
         self.receive([60, 80]).await
     }
 }
@@ -144,6 +162,27 @@ async fn a_message_that_is_not_text_does_not_stop_the_line() -> anyhow::Result<(
             assert_eq!(from, Some(exchange), "{what}");
         }
     }
+    Ok(server.stop().await?)
+}
+
+/// Its own identifier is none of those of the submissions in it.
+#[tokio::test]
+async fn a_list_that_is_not_text_is_recorded_as_refused() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let server = world.server().await?;
+    let shop = world.raw("shop").await?;
+    let mut inbox = shop.inbox("a").await?;
+    let mut bytes = Bytes::open(&world, "shop").await?;
+    let name = [short(NOT_TEXT), b"S".to_vec(), long(b"x")].concat();
+    let texts = [inbox.queue.as_str(), "the-list", "submissions", "shop"];
+    let texts = texts.iter().map(|text| short(text.as_bytes()));
+    let properties: Vec<Vec<u8>> = [long(&name)].into_iter().chain(texts).collect();
+    let flags = HEADERS | REPLY_TO | MESSAGE_ID | KIND | USER_ID;
+    let list = two();
+    bytes.publish_with(topology::SUBMIT, TYPE, flags, &properties, list.as_bytes()).await?;
+    let refusal = inbox.next_of("refusal").await?;
+    assert_eq!((refusal.text("code"), refusal.body.get("job_id")), ("bad_header", None));
+    both_are_refused(&shop, &mut inbox).await?;
     Ok(server.stop().await?)
 }
 

@@ -249,6 +249,7 @@ async fn a_header_of_the_wrong_form_is_refused_by_name() -> anyhow::Result<()> {
     let wrong = [
         (headers::NOTIFY, vec![text("done"), text("terminal,, soon"), Int(1), Bool(true), Other]),
         (headers::NOTIFY_TO, vec![Int(1), text(&long)]),
+        (headers::BATCH, vec![text("yes"), text(""), Int(1), Other]),
         (headers::NOT_BEFORE, vec![text("tomorrow"), text(""), Int(1_770_000_000)]),
         (headers::DEADLINE, vec![text("2026-02-30T00:00:00Z"), Int(5), Other]),
         (headers::TIMEOUT_MS, vec![Int(0), Int(-1), Int(604_800_001), text("1.5"), Bool(true)]),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const TYPE: &str = "order.place";
 /// What a client consumes and names, unchanged, to be answered on the channel that asked.
-const DIRECT: &str = "amq.rabbitmq.reply-to";
+pub(crate) const DIRECT: &str = "amq.rabbitmq.reply-to";
 
 /// A stock AMQP client, for what the harness's raw client does not do.
 pub(crate) struct Stock {
@@ -67,7 +67,7 @@ impl Stock {
     }
 
     /// Direct reply-to: answers to what this channel publishes.
-    async fn direct(&self) -> anyhow::Result<lapin::Consumer> {
+    pub(crate) async fn direct(&self) -> anyhow::Result<lapin::Consumer> {
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         Ok(self
             .channel
@@ -98,7 +98,7 @@ pub(crate) async fn receipt_and_event(
 }
 
 /// The next answer by direct reply-to: its AMQP type and its body.
-async fn answered(direct: &mut lapin::Consumer) -> anyhow::Result<(String, Value)> {
+pub(crate) async fn answered(direct: &mut lapin::Consumer) -> anyhow::Result<(String, Value)> {
     let next = within("an answer by direct reply-to", direct.next()).await?;
     let delivery = next.context("the consumer has ended")??;
     let kind = delivery.properties.kind().as_ref().context("a type")?.as_str().to_owned();

@@ -143,13 +143,14 @@ impl Courier {
         if batch.is_empty() {
             return Vec::new();
         }
-        let names: Vec<String> = batch.iter().map(|m| m.routing_key.clone()).collect();
+        let batch = Arc::new(batch);
         let publisher = self.main.lock().await.clone();
-        match tokio::time::timeout(self.timeout, publisher.publish(batch.clone())).await {
+        match tokio::time::timeout(self.timeout, publisher.publish_shared(Arc::clone(&batch))).await
+        {
             Ok(outcomes) => outcomes.into_iter().map(delivered).collect(),
             Err(_) => {
-                self.suspect(names).await;
-                self.once_more(batch).await
+                self.suspect(batch.iter().map(|m| m.routing_key.clone()).collect()).await;
+                self.once_more(&batch).await
             }
         }
     }
@@ -158,13 +159,13 @@ impl Courier {
     /// channel known to a quorum queue in a call that the whole channel waits for. Who hangs is not
     /// known; so each destination gets its messages again, on the channel that it has now. They may
     /// come twice.
-    async fn once_more(&self, batch: Vec<Publication>) -> Vec<Delivered> {
+    async fn once_more(&self, batch: &[Publication]) -> Vec<Delivered> {
         let mut outcomes = vec![Delivered::Slow; batch.len()];
         let mut apart: HashMap<String, (Vec<usize>, Vec<Publication>)> = HashMap::new();
-        for (place, publication) in batch.into_iter().enumerate() {
+        for (place, publication) in batch.iter().enumerate() {
             let lane = apart.entry(publication.routing_key.clone()).or_default();
             lane.0.push(place);
-            lane.1.push(publication);
+            lane.1.push(publication.clone());
         }
         let sent = apart.into_iter().map(|(name, (places, batch))| async move {
             (places, self.on_lane(&name, &batch).await)

@@ -12,6 +12,7 @@ use store::JobName;
 
 use crate::Error;
 use crate::dispatch::{DISPATCH_AGAIN_MS, dispatch};
+use crate::line::job_ids;
 use crate::links::Links;
 
 const PREFETCH: u16 = 64;
@@ -123,14 +124,15 @@ async fn refuse(links: &Links, delivery: &Delivery) -> Result<&'static str, Erro
         return Ok("dropped by the broker before it was read");
     }
     let client = properties.user_id.as_deref().and_then(|user| ClientName::parse(user).ok());
-    let job_id = properties.message_id.as_deref().and_then(|id| JobId::parse(id).ok());
-    let (Some(client), Some(job_id)) = (client, job_id) else {
+    let job_ids = job_ids(delivery);
+    let Some(client) = client.filter(|_| !job_ids.is_empty()) else {
         return Ok("dropped by the broker");
     };
     let message =
         "the broker dropped the submission before it was read: expiration must not be set";
     let refusal = Refusal::new(Code::BadHeader, message);
-    let keep_ms = links.settings.keep_refused_ms;
-    links.store.refuse(&[(JobName { client, job_id }, refusal)], keep_ms).await?;
+    let name = |job_id: JobId| JobName { client: client.clone(), job_id };
+    let refused: Vec<_> = job_ids.into_iter().map(|id| (name(id), refusal.clone())).collect();
+    links.store.refuse(&refused, links.settings.keep_refused_ms).await?;
     Ok("dropped by the broker before it was read")
 }

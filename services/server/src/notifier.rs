@@ -13,7 +13,8 @@ use protocol::reply_to::Purpose;
 use protocol::{Answer, AnswerWord, Destination, Kind, UnixMillis};
 use serde_json::value::RawValue;
 use store::RecordKind;
-use store::outbox::{Entry, Outcome};
+use store::outbox::{Entry, Outcome, Reader};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::Error;
@@ -22,6 +23,8 @@ use crate::courier::{Courier, Delivered, Outgoing, TOO_LARGE};
 use crate::links::Links;
 
 const CHUNK: usize = 256;
+/// Chunks that may be between two steps.
+const CHUNKS_AHEAD: usize = 1;
 /// How long a look into an empty outbox waits.
 const WAIT_MS: u64 = 250;
 /// Entries that were put off are looked at so often.
@@ -38,7 +41,7 @@ pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
     let mut backoff = Backoff::default();
     loop {
         // A store that is away ends nothing: the registrar beside us holds the line meanwhile.
-        match read(&links, &courier, &name, &mut backoff).await {
+        match work(&links, &courier, &name, &mut backoff).await {
             Ok(()) => return Ok(()),
             Err(error) if !error.is_transient() => return Err(error.into()),
             Err(error) => {
@@ -50,20 +53,46 @@ pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
     }
 }
 
-async fn read(
+/// Entries that are read, with the messages that they stand for.
+struct Read {
+    sending: Vec<(Entry, Outgoing)>,
+    /// Those that can be no message.
+    settled: Vec<(Entry, Outcome)>,
+}
+
+/// Reads, sends and settles, each in its order: while one chunk is on its way to the broker the
+/// next one is read and the one before it is settled.
+async fn work(
     links: &Links,
     courier: &Courier,
     name: &str,
     backoff: &mut Backoff,
 ) -> Result<(), store::Error> {
-    let mut reader = links.store.outbox_reader(name).await?;
+    let (read, to_send) = mpsc::channel(CHUNKS_AHEAD);
+    let (sent, to_settle) = mpsc::channel(CHUNKS_AHEAD);
+    let reader = links.store.outbox_reader(name).await?;
+    tokio::try_join!(
+        look(links, reader, read, backoff),
+        send(links, courier, to_send, sent),
+        settle(links, to_settle)
+    )?;
+    Ok(())
+}
+
+/// Reads what is new, what was put off and is due, and what others have left behind.
+async fn look(
+    links: &Links,
+    mut reader: Reader,
+    read: mpsc::Sender<Read>,
+    backoff: &mut Backoff,
+) -> Result<(), store::Error> {
     let mut later_at = Instant::now();
     let mut take_over_at = Instant::now();
     // Whether more was put off, and is due, than one look takes.
     let mut has_more = false;
     while !links.stop.is_cancelled() {
         let fresh = reader.next(CHUNK, if has_more { 0 } else { WAIT_MS }).await?;
-        deliver(links, courier, fresh).await?;
+        pass_on(links, fresh, &read).await?;
         backoff.succeeded("the notifier works");
         if has_more || later_at <= Instant::now() {
             later_at = Instant::now() + LATER_EVERY;
@@ -71,54 +100,73 @@ async fn read(
             for slot in links.store.keys().slots() {
                 let due = links.store.put_off_due(slot, CHUNK, TAKE_OVER_MS).await?;
                 has_more |= due.len() == CHUNK;
-                deliver(links, courier, due).await?;
+                pass_on(links, due, &read).await?;
             }
         }
         if take_over_at <= Instant::now() {
             take_over_at = Instant::now() + TAKE_OVER_EVERY;
             let left_behind = reader.take_over(CHUNK, TAKE_OVER_MS).await?;
-            deliver(links, courier, left_behind).await?;
+            pass_on(links, left_behind, &read).await?;
         }
     }
     Ok(())
 }
 
-async fn deliver(
+async fn pass_on(
     links: &Links,
-    courier: &Courier,
     entries: Vec<Entry>,
+    read: &mpsc::Sender<Read>,
 ) -> Result<(), store::Error> {
     if entries.is_empty() {
         return Ok(());
     }
     crash_point(Point::NotifierRead);
-    let mut settled = Vec::with_capacity(entries.len());
-    let mut sending = Vec::with_capacity(entries.len());
-    let mut messages = Vec::with_capacity(entries.len());
+    let mut chunk = Read { sending: Vec::with_capacity(entries.len()), settled: Vec::new() };
     for entry in entries {
         match message(links, &entry).await? {
-            Ok(message) => {
-                messages.push(message);
-                sending.push(entry);
-            }
-            Err(reason) => settled.push((entry, Outcome::Undeliverable(reason))),
+            Ok(message) => chunk.sending.push((entry, message)),
+            Err(reason) => chunk.settled.push((entry, Outcome::Undeliverable(reason))),
         }
     }
-    if is_seeded(Bug::OutboxFirst) {
-        let gone = sending.iter().map(|entry: &Entry| (entry.clone(), Outcome::Delivered));
-        links.store.settle(&gone.collect::<Vec<_>>()).await?;
-    }
-    for (entry, delivered) in sending.into_iter().zip(courier.deliver(messages).await) {
-        let outcome = settle(links, &entry, delivered);
-        settled.push((entry, outcome));
-    }
-    crash_point(Point::NotifierSent);
-    links.store.settle(&settled).await?;
-    crash_point(Point::NotifierSettled);
+    // The other side has failed, and says why.
+    read.send(chunk).await.ok();
     Ok(())
 }
 
-fn settle(links: &Links, entry: &Entry, delivered: Delivered) -> Outcome {
+async fn send(
+    links: &Links,
+    courier: &Courier,
+    mut to_send: mpsc::Receiver<Read>,
+    sent: mpsc::Sender<Vec<(Entry, Outcome)>>,
+) -> Result<(), store::Error> {
+    while let Some(Read { sending, mut settled }) = to_send.recv().await {
+        let (entries, messages): (Vec<Entry>, Vec<Outgoing>) = sending.into_iter().unzip();
+        if is_seeded(Bug::OutboxFirst) {
+            let gone = entries.iter().map(|entry| (entry.clone(), Outcome::Delivered));
+            links.store.settle(&gone.collect::<Vec<_>>()).await?;
+        }
+        for (entry, delivered) in entries.into_iter().zip(courier.deliver(messages).await) {
+            let outcome = outcome(links, &entry, delivered);
+            settled.push((entry, outcome));
+        }
+        crash_point(Point::NotifierSent);
+        sent.send(settled).await.ok();
+    }
+    Ok(())
+}
+
+async fn settle(
+    links: &Links,
+    mut to_settle: mpsc::Receiver<Vec<(Entry, Outcome)>>,
+) -> Result<(), store::Error> {
+    while let Some(settled) = to_settle.recv().await {
+        links.store.settle(&settled).await?;
+        crash_point(Point::NotifierSettled);
+    }
+    Ok(())
+}
+
+fn outcome(links: &Links, entry: &Entry, delivered: Delivered) -> Outcome {
     let reason = match delivered {
         Delivered::Confirmed | Delivered::Sent => return Outcome::Delivered,
         Delivered::NoQueue => "there is no such queue",

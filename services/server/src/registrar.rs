@@ -27,7 +27,7 @@ use broker::{Acker, Backoff, Delivery, Outcome, Publisher, Retry, dead_letter, t
 use faults::{Bug, Point, crash_point, is_seeded};
 use futures_util::FutureExt as _;
 use job::State;
-use protocol::{Code, HeaderValue, Refusal, Submissions, headers, request};
+use protocol::{Code, HeaderValue, Refusal, headers, request};
 use store::JobName;
 use tokio::sync::mpsc;
 
@@ -208,21 +208,14 @@ async fn decide(
 async fn poison(links: &Links, delivery: &Delivery) -> Result<Decision, Error> {
     let reason = "processing this message fails unexpectedly";
     tracing::error!(message_id = ?delivery.properties.message_id, reason);
-    let is_of_many = Submissions::are(&delivery.properties);
     // It may be the reading that fails.
-    let each = match std::panic::catch_unwind(|| is_of_many.then(|| line::apart(delivery))) {
-        Ok(Some(Ok(each))) => each,
-        _ => vec![delivery.clone()],
-    };
-    let refused: Vec<_> = each
-        .iter()
-        .filter_map(|one| {
-            let client = request::sender(&one.properties).ok()?;
-            let job_id = job::JobId::parse(one.properties.message_id.as_deref()?).ok()?;
-            Some((JobName { client, job_id }, Refusal::new(Code::BadRequest, reason)))
-        })
-        .collect();
-    links.store.refuse(&refused, links.settings.keep_refused_ms).await?;
+    let job_ids = std::panic::catch_unwind(|| line::job_ids(delivery)).unwrap_or_default();
+    if let Ok(client) = request::sender(&delivery.properties) {
+        let name = |job_id: job::JobId| JobName { client: client.clone(), job_id };
+        let refusal = Refusal::new(Code::BadRequest, reason);
+        let refused: Vec<_> = job_ids.into_iter().map(|id| (name(id), refusal.clone())).collect();
+        links.store.refuse(&refused, links.settings.keep_refused_ms).await?;
+    }
     Ok(Decision { dead: Some(dead_letter(delivery, reason)), ..Decision::default() })
 }
 
@@ -296,23 +289,22 @@ async fn finish_chunk(
 /// Sends answers on channels of their own. A receipt that is not confirmed in time becomes an entry
 /// of the outbox; any other answer can be had by asking again.
 async fn send_answers(links: Arc<Links>, courier: Courier, mut waiting: mpsc::Receiver<ToClient>) {
-    let mut batch = Vec::new();
-    while waiting.recv_many(&mut batch, 2 * CHUNK).await > 0 {
-        let receipts: Vec<Option<JobName>> =
-            batch.iter().map(|answer| answer.receipt_of.clone()).collect();
-        let messages: Vec<_> = batch.drain(..).map(ToClient::message).collect();
+    let mut answers: Vec<ToClient> = Vec::new();
+    while waiting.recv_many(&mut answers, 2 * CHUNK).await > 0 {
         crash_point(Point::ReceiptSending);
-        let delivered = courier.deliver(messages.clone()).await;
+        let delivered = courier.deliver(answers.iter().map(ToClient::message).collect()).await;
         crash_point(Point::ReceiptSent);
-        for ((message, receipt_of), outcome) in messages.into_iter().zip(receipts).zip(delivered) {
+        for (answer, outcome) in answers.drain(..).zip(delivered) {
             if matches!(outcome, Delivered::Confirmed | Delivered::Sent) {
                 continue;
             }
-            let Some(name) = receipt_of else {
-                tracing::debug!(queue = message.to.name(), ?outcome, "an answer was not delivered");
-                continue;
-            };
-            post_receipt(&links, &name, &message).await;
+            match &answer.receipt_of {
+                Some(name) => post_receipt(&links, name, &answer.message()).await,
+                None => {
+                    let queue = answer.to.name();
+                    tracing::debug!(queue, ?outcome, "an answer was not delivered");
+                }
+            }
         }
     }
 }

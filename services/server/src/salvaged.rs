@@ -5,11 +5,11 @@
 use broker::{Delivery, Outcome, Publisher, dead_letter, topology};
 use futures_util::future::join_all;
 use job::JobId;
-use protocol::{Code, Refusal, Rejected};
+use protocol::{Code, Refusal, Rejected, Submissions};
 use store::JobName;
 
 use crate::courier::Courier;
-use crate::line::rejection;
+use crate::line::{job_ids, rejection};
 use crate::links::Links;
 use crate::{Error, Role};
 
@@ -50,11 +50,15 @@ async fn turn_away(
     let message = "a property, the routing key or a header's name is not UTF-8, or nests too deep";
     let mut rejected = Rejected::from(&delivery.properties);
     rejected.refusal = Refusal::new(Code::BadHeader, message);
-    let id = delivery.properties.message_id.as_deref().map(JobId::parse);
-    if let (true, Some(Ok(job_id)), Some(client)) = (is_submission, id, rejected.client.clone()) {
-        rejected.job_id = Some(job_id.clone());
-        let refused = (JobName { client, job_id }, rejected.refusal.clone());
-        if let Err(error) = links.store.refuse(&[refused], links.settings.keep_refused_ms).await {
+    if let Some(client) = rejected.client.clone().filter(|_| is_submission) {
+        let job_ids = job_ids(&delivery);
+        if !Submissions::are(&delivery.properties) {
+            rejected.job_id = job_ids.first().cloned();
+        }
+        let name = |job_id: JobId| JobName { client: client.clone(), job_id };
+        let refusal = &rejected.refusal;
+        let refused: Vec<_> = job_ids.into_iter().map(|id| (name(id), refusal.clone())).collect();
+        if let Err(error) = links.store.refuse(&refused, links.settings.keep_refused_ms).await {
             tracing::warn!(%error, "a message that cannot be read stays where it is");
             return false;
         }

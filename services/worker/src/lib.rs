@@ -20,7 +20,8 @@
 //! In reading order: what a handler is ([`handler`], [`extract`], [`Context`], [`Failure`]), what a
 //! [`Worker`] is made of ([`registry`], [`Settings`]), and what it does: [`execution`] is the life
 //! of one delivery; [`runs`] are those under way, [`beat`] renews their leases, [`recorder`] writes
-//! their outcomes, [`settling`] acknowledges, [`session`] builds all of it anew when a connection fails.
+//! their outcomes, [`settling`] acknowledges, [`session`] builds all of it anew when a connection
+//! fails.
 //!
 //! A handler runs **at least once**: after a crash, or after a lease that could not be renewed, it
 //! runs again, and whatever the first run still reports is refused. Use [`Context::fence`] or

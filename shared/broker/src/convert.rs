@@ -52,54 +52,54 @@ fn header_value(value: &AMQPValue) -> HeaderValue {
     }
 }
 
-pub(crate) fn to_lapin(properties: Properties) -> Result<BasicProperties, Error> {
+pub(crate) fn to_lapin(properties: &Properties) -> Result<BasicProperties, Error> {
     let mut to =
         BasicProperties::default().with_delivery_mode(if properties.persistent { 2 } else { 1 });
-    if let Some(value) = properties.content_type {
-        to = to.with_content_type(short(&value)?);
+    if let Some(value) = &properties.content_type {
+        to = to.with_content_type(short(value)?);
     }
-    if let Some(value) = properties.content_encoding {
-        to = to.with_content_encoding(short(&value)?);
+    if let Some(value) = &properties.content_encoding {
+        to = to.with_content_encoding(short(value)?);
     }
     if !properties.headers.is_empty() {
         let mut table = FieldTable::default();
-        for (name, value) in properties.headers.into_entries() {
+        for (name, value) in properties.headers.iter() {
             let value = match value {
-                HeaderValue::Text(text) => AMQPValue::LongString(LongString::from(text)),
-                HeaderValue::Int(n) => AMQPValue::LongLongInt(n),
-                HeaderValue::Bool(value) => AMQPValue::Boolean(value),
+                HeaderValue::Text(text) => AMQPValue::LongString(LongString::from(text.as_str())),
+                HeaderValue::Int(n) => AMQPValue::LongLongInt(*n),
+                HeaderValue::Bool(value) => AMQPValue::Boolean(*value),
                 HeaderValue::Other => AMQPValue::Void,
             };
-            table.insert(short(&name)?, value);
+            table.insert(short(name)?, value);
         }
         to = to.with_headers(table);
     }
-    if let Some(value) = properties.priority {
-        to = to.with_priority(value);
+    if let Some(value) = &properties.priority {
+        to = to.with_priority(*value);
     }
-    if let Some(value) = properties.correlation_id {
-        to = to.with_correlation_id(short(&value)?);
+    if let Some(value) = &properties.correlation_id {
+        to = to.with_correlation_id(short(value)?);
     }
-    if let Some(value) = properties.reply_to {
-        to = to.with_reply_to(short(&value)?);
+    if let Some(value) = &properties.reply_to {
+        to = to.with_reply_to(short(value)?);
     }
-    if let Some(value) = properties.expiration {
-        to = to.with_expiration(short(&value)?);
+    if let Some(value) = &properties.expiration {
+        to = to.with_expiration(short(value)?);
     }
-    if let Some(value) = properties.message_id {
-        to = to.with_message_id(short(&value)?);
+    if let Some(value) = &properties.message_id {
+        to = to.with_message_id(short(value)?);
     }
-    if let Some(value) = properties.timestamp {
-        to = to.with_timestamp(value);
+    if let Some(value) = &properties.timestamp {
+        to = to.with_timestamp(*value);
     }
-    if let Some(value) = properties.kind {
-        to = to.with_type(short(&value)?);
+    if let Some(value) = &properties.kind {
+        to = to.with_type(short(value)?);
     }
-    if let Some(value) = properties.user_id {
-        to = to.with_user_id(short(&value)?);
+    if let Some(value) = &properties.user_id {
+        to = to.with_user_id(short(value)?);
     }
-    if let Some(value) = properties.app_id {
-        to = to.with_app_id(short(&value)?);
+    if let Some(value) = &properties.app_id {
+        to = to.with_app_id(short(value)?);
     }
     Ok(to)
 }

@@ -4,6 +4,9 @@ use protocol::{Properties, headers};
 
 use crate::{Delivery, Publication, topology};
 
+/// A longer reason is cut.
+const REASON_CHARS_MAX: usize = 1000;
+
 /// The message for the dead-letter queue. Headers are made afresh: CC and BCC headers of a client
 /// would make the broker write to further queues.
 pub fn dead_letter(delivery: &Delivery, reason: &str) -> Publication {
@@ -20,6 +23,8 @@ pub fn dead_letter(delivery: &Delivery, reason: &str) -> Publication {
         timestamp: from.timestamp,
         ..Properties::default()
     };
+    // What it quotes may be longer than a frame.
+    let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
     properties.headers.push_text(headers::REASON, reason);
     properties.headers.push_text(headers::DEAD_EXCHANGE, delivery.exchange.as_str());
     properties.headers.push_text(headers::DEAD_ROUTING_KEY, delivery.routing_key.as_str());

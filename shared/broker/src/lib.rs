@@ -29,6 +29,7 @@ mod dead;
 mod declare;
 mod error;
 mod publisher;
+mod publishing;
 mod salvage;
 mod settings;
 

@@ -70,7 +70,6 @@ impl Client {
             refused: refused_sender,
             stop: stop.clone(),
             has_worked: false,
-            alone: Arc::default(),
         };
         let link = Mutex::new(Some(tokio::spawn(link.run())));
         let inner = Inner { settings, name, origin, journal, inbox, sender, refused, stop, link };

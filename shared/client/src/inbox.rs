@@ -1,6 +1,7 @@
 //! What comes back: receipts, refusals, events and answers, each to whoever waits for it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use broker::Delivery;
@@ -30,6 +31,8 @@ pub(crate) struct Inbox {
     submissions: Mutex<HashMap<String, watch::Sender<Progress>>>,
     questions: Mutex<HashMap<String, mpsc::UnboundedSender<Answer>>>,
     events: broadcast::Sender<Answer>,
+    /// Whether several submissions in one message come to nothing with this broker or server.
+    goes_alone: AtomicBool,
 }
 
 /// Events that a slow listener may be behind.
@@ -42,6 +45,19 @@ impl Inbox {
             submissions: Mutex::default(),
             questions: Mutex::default(),
             events: broadcast::channel(EVENTS_BEHIND_MAX).0,
+            goes_alone: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether each submission goes in a message of its own.
+    pub(crate) fn goes_alone(&self) -> bool {
+        self.goes_alone.load(Ordering::Relaxed)
+    }
+
+    /// From now on each submission goes in a message of its own.
+    pub(crate) fn send_alone(&self) {
+        if !self.goes_alone.swap(true, Ordering::Relaxed) {
+            tracing::warn!("several submissions in one message are not taken: sent one by one");
         }
     }
 
@@ -162,6 +178,8 @@ impl Inbox {
         }
         match kind {
             Some(Kind::Receipt) => self.settle(answer, Progress::Accepted),
+            // Of several submissions as a whole: each is sent again, and told what is wrong then.
+            Some(Kind::Refusal) if answer.job_id.is_none() => self.send_alone(),
             Some(Kind::Refusal) if answer.retryable == Some(true) => self.delayed(answer),
             Some(Kind::Refusal) => self.settle(answer, Progress::Refused),
             Some(Kind::Event) => {

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use broker::{Backoff, Connection, Outcome, Publisher, Retry, chain};
@@ -44,8 +43,6 @@ pub(crate) struct Link {
     pub(crate) refused: watch::Sender<Option<String>>,
     pub(crate) stop: CancellationToken,
     pub(crate) has_worked: bool,
-    /// Whether this broker takes no message of several submissions.
-    pub(crate) alone: Arc<AtomicBool>,
 }
 
 /// What is not settled, across connections.
@@ -138,7 +135,7 @@ impl Link {
         let ask = |(id, (verb, body)): (&String, &(&'static str, Vec<u8>))| {
             sender.question(id, verb, body.clone()).message
         };
-        publisher.begin(open.questions.iter().map(ask).collect()).await?;
+        publisher.begin(open.questions.iter().map(ask).collect::<Vec<_>>()).await?;
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut taken = Vec::with_capacity(CHUNK);
         loop {
@@ -183,14 +180,14 @@ impl Link {
                 Send::Submission(outgoing) => waiting.push(*outgoing),
                 Send::Question { verb, correlation_id, body } => {
                     // A question must not pass the submission that it is about.
-                    parcels.extend(sender.submissions(&waiting, self.goes_alone()));
+                    parcels.extend(sender.submissions(&waiting, self.inbox.goes_alone()));
                     open.add(waiting.drain(..), now);
                     parcels.push(sender.question(&correlation_id, verb, body.clone()));
                     open.questions.insert(correlation_id, (verb, body));
                 }
             }
         }
-        parcels.extend(sender.submissions(&waiting, self.goes_alone()));
+        parcels.extend(sender.submissions(&waiting, self.inbox.goes_alone()));
         open.add(waiting.into_iter(), now);
         self.publish(publisher, parcels).await
     }
@@ -214,7 +211,7 @@ impl Link {
                 *sent_at = Some(Instant::now());
             }
         }
-        let parcels = self.sender(queue).submissions(&waiting, self.goes_alone());
+        let parcels = self.sender(queue).submissions(&waiting, self.inbox.goes_alone());
         self.publish(publisher, parcels).await
     }
 
@@ -242,7 +239,7 @@ impl Link {
         crash_point(Point::ClientSending);
         let outcomes = publisher.begin(messages).await?;
         crash_point(Point::ClientSent);
-        let (inbox, alone) = (Arc::clone(&self.inbox), Arc::clone(&self.alone));
+        let inbox = Arc::clone(&self.inbox);
         tokio::spawn(async move {
             let Ok(outcomes) = outcomes.await else { return };
             crash_point(Point::ClientConfirmed);
@@ -252,17 +249,12 @@ impl Link {
                     (Outcome::TooLarge, [id]) => inbox.too_large(id),
                     // A broker that takes much less than others: which of them it would take is
                     // seen when they are sent again.
-                    (Outcome::TooLarge, _) => alone.store(true, Ordering::Relaxed),
+                    (Outcome::TooLarge, _) => inbox.send_alone(),
                     (outcome, ids) => tracing::debug!(?ids, ?outcome, "not confirmed"),
                 }
             }
         });
         Ok(())
-    }
-
-    /// Whether each submission goes in a message of its own.
-    fn goes_alone(&self) -> bool {
-        self.alone.load(Ordering::Relaxed)
     }
 
     fn sender<'a>(&'a self, queue: &'a str) -> Sender<'a> {

@@ -30,6 +30,10 @@ pub const SUBMISSIONS_MAX: usize = 500;
 pub const MESSAGES_MAX: usize = 500;
 /// A message to a client is not put into a batch that would be longer than this, in bytes.
 pub const BYTES_MAX: usize = 256 * 1024;
+/// A property or a routing key of a message of its own holds no more bytes.
+const SHORT_BYTES_MAX: usize = 255;
+/// A reason is cut to so many characters: it may quote what it is about.
+const WHY_CHARS_MAX: usize = 300;
 
 /// Several messages to a client in one.
 #[derive(Debug, Serialize, Deserialize)]
@@ -170,7 +174,23 @@ impl Entry {
         Self { job_id: job_id.into(), body, body_base64, ..Self::default() }
     }
 
+    /// What no message of its own could carry could be in no answer and in no work message.
+    fn too_long(&self) -> Option<&'static str> {
+        let texts = [
+            ("job_id", Some(&self.job_id)),
+            ("type", self.r#type.as_ref()),
+            ("correlation_id", self.correlation_id.as_ref()),
+            ("content_type", self.content_type.as_ref()),
+            ("content_encoding", self.content_encoding.as_ref()),
+        ];
+        let is_too_long = |text: Option<&String>| text.is_some_and(|it| it.len() > SHORT_BYTES_MAX);
+        texts.into_iter().find(|(_, text)| is_too_long(*text)).map(|(name, _)| name)
+    }
+
     fn apart(self, routing_key: &str, common: &Properties) -> Result<Apart, Refusal> {
+        if let Some(name) = self.too_long() {
+            return Err(bad(&format!("a {name} is longer than {SHORT_BYTES_MAX} bytes")));
+        }
         let body = match (self.body, self.body_base64) {
             (Some(text), None) => text.into_bytes(),
             (None, Some(text)) => STANDARD
@@ -223,6 +243,9 @@ impl Submissions {
     ) -> Result<Vec<Apart>, Refusal> {
         let read: Self = serde_json::from_slice(body)
             .map_err(|error| bad(&format!("the body is no list of submissions: {error}")))?;
+        if read.v != crate::VERSION {
+            return Err(bad(&format!("v is {}; allowed is {}", read.v, crate::VERSION)));
+        }
         if read.submissions.is_empty() || read.submissions.len() > SUBMISSIONS_MAX {
             let count = read.submissions.len();
             return Err(bad(&format!("{count} submissions; allowed are 1 to {SUBMISSIONS_MAX}")));
@@ -238,5 +261,5 @@ impl Submissions {
 }
 
 fn bad(why: &str) -> Refusal {
-    Refusal::new(Code::BadRequest, why)
+    Refusal::new(Code::BadRequest, why.chars().take(WHY_CHARS_MAX).collect::<String>())
 }

@@ -56,11 +56,6 @@ impl Headers {
         self.0.iter().map(|(name, value)| (name.as_ref(), value))
     }
 
-    /// Name and value, given away.
-    pub fn into_entries(self) -> impl Iterator<Item = (Cow<'static, str>, HeaderValue)> {
-        self.0.into_iter()
-    }
-
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -157,8 +157,8 @@ fn read_spec(client: &ClientName, properties: &Properties) -> Result<Spec, Refus
         content_encoding: properties.content_encoding.clone(),
         app_id: properties.app_id.clone(),
         timestamp: properties.timestamp,
-        traceparent: properties.headers.text(headers::TRACEPARENT).map(str::to_owned),
-        tracestate: properties.headers.text(headers::TRACESTATE).map(str::to_owned),
+        traceparent: header.trace(headers::TRACEPARENT),
+        tracestate: header.trace(headers::TRACESTATE),
     })
 }
 
@@ -214,6 +214,13 @@ impl<'a> Reader<'a> {
             Some(HeaderValue::Text(_)) => Err(bad(name, "is longer than 1020 bytes")),
             Some(_) => Err(bad(name, "must be text")),
         }
+    }
+
+    /// Trace context is for others: one that is no text, or too long for a work message, is passed
+    /// over.
+    fn trace(&self, name: &str) -> Option<String> {
+        let text = self.properties.headers.text(name)?;
+        (text.len() <= 4 * TEXT_BYTES_MAX).then(|| text.to_owned())
     }
 
     fn number(&self, name: &str, min: u64, max: u64) -> Result<Option<u64>, Refusal> {

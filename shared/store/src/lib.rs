@@ -2,10 +2,10 @@
 //!
 //! In reading order: the keys ([`keys`]), what stands in a record ([`record`]), the connection and
 //! what is checked on it ([`connection`], [`opening`]), who may do what ([`acl`]) and how a store
-//! is looked at from outside ([`examine`]), the scripts ([`scripts`]) and how one is called for many
-//! jobs at once ([`each`]), and then what can be done with a job: [`accept`], [`change`], [`claim`], [`report`], [`read`], [`list`], [`subscribe`],
-//! [`wait`], [`due`], [`outbox`], [`retire`], [`replay`], [`types`]; and when that was done
-//! ([`timed`]).
+//! is looked at from outside ([`examine`]), the scripts ([`scripts`]) and how one is called for
+//! many jobs at once ([`each`]), and then what can be done with a job: [`accept`], [`change`],
+//! [`claim`], [`report`], [`read`], [`list`], [`subscribe`], [`wait`], [`due`], [`outbox`],
+//! [`retire`], [`replay`], [`types`]; and when that was done ([`timed`]).
 //!
 //! # What is authoritative
 //! Redis is, for the state of a job; its clock is, for leases and due times. Every change of a job

@@ -29,9 +29,9 @@ PAUSE = 0.02
 # Without a single new result for so long, a run has failed.
 STALLED_AFTER = 120.0
 STOPS_WITHIN = 30.0
-# Both clients wait for the broker's confirm before a submission returns. So the submissions that may
-# be in flight are made by that many threads, each with a channel of its own, up to this number: more
-# were no faster.
+# Both clients wait for the broker's confirm before a submission returns. So the submissions that
+# may be in flight are made by that many threads, each with a channel of its own, up to this number:
+# more were no faster.
 THREADS = 64
 
 Measured = tuple[float, float]

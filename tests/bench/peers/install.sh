@@ -6,8 +6,8 @@
 #   <target>/apalis/release/apalis-peer
 #
 # Versions are those of requirements.txt, package-lock.json and apalis/Cargo.lock. What is there
-# already is left as it is. What cannot be installed is said in one line, and keeps nothing else from
-# being installed; without Celery or BullMQ the exit status is 1.
+# already is left as it is. What cannot be installed is said in one line, and keeps nothing else
+# from being installed; without Celery or BullMQ the exit status is 1.
 set -eu
 
 if [ $# != 1 ]; then
@@ -69,7 +69,9 @@ attempt() {
 
 try_celery() { "$target/python/bin/python" -c 'import celery, redis'; }
 try_dramatiq() { "$target/python/bin/python" -c 'import dramatiq, pika, redis'; }
-try_bullmq() { NODE_PATH=$target/node/node_modules node -e 'require("bullmq"); require("ioredis")'; }
+try_bullmq() {
+    NODE_PATH=$target/node/node_modules node -e 'require("bullmq"); require("ioredis")'
+}
 
 status=0
 if attempt python install_python; then

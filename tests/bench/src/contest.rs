@@ -1,7 +1,6 @@
 //! Runs that are compared with each other: one after another, round by round, so that what changes
 //! on the machine changes for all of them.
 
-use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
@@ -180,18 +179,16 @@ fn peer_redis(ground: &Ground) -> String {
     url.strip_suffix("/0").map_or(url.clone(), |url| format!("{url}/9"))
 }
 
-/// Where the bench's install script has put the peers.
+/// The program of a peer, with what `tests/bench/peers/install.sh` has put into `target/peers`.
 fn peer_command(program: &str) -> anyhow::Result<tokio::process::Command> {
-    let peers = harness::workspace().canonicalize()?.join("tests/bench/peers");
-    let installed = harness::workspace().canonicalize()?.join("target/peers");
-    let command = |program: &Path, script: &Path| {
-        let mut command = tokio::process::Command::new(program);
-        command.arg(script);
-        command
+    let workspace = harness::workspace().canonicalize()?;
+    let script = workspace.join("tests/bench/peers").join(program);
+    let installed = workspace.join("target/peers");
+    let mut command = match program.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("py") => tokio::process::Command::new(installed.join("python/bin/python")),
+        Some("mjs") => tokio::process::Command::new("node"),
+        _ => return Ok(tokio::process::Command::new(installed.join(program))),
     };
-    Ok(match program.rsplit_once('.').map(|(_, extension)| extension) {
-        Some("py") => command(&installed.join("python/bin/python"), &peers.join(program)),
-        Some("mjs") => command(Path::new("node"), &installed.join("node").join(program)),
-        _ => tokio::process::Command::new(installed.join(program)),
-    })
+    command.arg(script).env("NODE_PATH", installed.join("node/node_modules"));
+    Ok(command)
 }

@@ -5,6 +5,7 @@
 //! it; `libfuzzer/` builds each as a libFuzzer binary for as long as one likes. What such a run
 //! finds is added to the corpus, made small, under a name that says what it is.
 
+pub mod batches;
 pub mod frames;
 pub mod messages;
 pub mod mutate;
@@ -23,6 +24,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target.
 pub const TARGETS: &[Target] = &[
     ("answer", messages::answer),
+    ("batch", batches::batch),
     ("forwarded", messages::forwarded),
     ("frames", frames::frames),
     ("identifiers", names::identifiers),
@@ -34,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     ("request", messages::request),
     ("settings_file", settings_files::settings_file),
     ("submission", messages::submission),
+    ("submissions", batches::submissions),
     ("subscription", names::subscription),
     ("ticket", names::ticket),
     ("time", names::time),

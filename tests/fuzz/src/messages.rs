@@ -2,8 +2,8 @@
 
 use job::{QueueName, TicketKey};
 use protocol::{
-    Answer, Code, Forwarded, HeaderValue, Kind, Limits, Properties, Rejected, Request, Submission,
-    UnixMillis, WorkMessage,
+    Answer, Code, Forwarded, HeaderValue, Kind, Limits, Properties, Refusal, Request, Submission,
+    UnixMillis, WorkMessage, headers,
 };
 
 use crate::frames::message;
@@ -11,24 +11,29 @@ use crate::frames::message;
 /// The key that the golden messages are sealed with.
 const KEY: &[u8] = b"secret";
 
-fn is_explained(rejected: &Rejected) {
-    assert!(Code::ALL.contains(&rejected.refusal.code), "a refusal has a code");
-    assert!(!rejected.refusal.message.is_empty(), "and a sentence");
-    assert!(rejected.refusal.message.len() <= 2000, "which is no longer than what it is about");
+pub(crate) fn is_explained(refusal: &Refusal) {
+    assert!(Code::ALL.contains(&refusal.code), "a refusal has a code");
+    assert!(!refusal.message.is_empty(), "and a sentence");
+    assert!(refusal.message.len() <= 2000, "which is no longer than what it is about");
 }
 
 /// A submission is read, or refused with a reason. What is read keeps every rule, and reads the
 /// same a second time.
 pub fn submission(data: &[u8]) {
-    let Some(sent) = message(data) else { return };
+    if let Some(sent) = message(data) {
+        is_read(&sent.routing_key, &sent.properties, sent.body);
+    }
+}
+
+/// One submission, alone or from a list.
+pub(crate) fn is_read(routing_key: &str, properties: &Properties, body: Vec<u8>) {
     let limits = Limits { payload_bytes_max: 4096 };
-    let read = Submission::read(&sent.routing_key, &sent.properties, sent.body.clone(), limits);
-    let submission = match read {
+    let submission = match Submission::read(routing_key, properties, body, limits) {
         Ok(submission) => submission,
-        Err(rejected) => return is_explained(&rejected),
+        Err(rejected) => return is_explained(&rejected.refusal),
     };
     assert!(submission.body.len() <= 4096 && submission.ignored.len() <= 32);
-    assert!(sent.properties.expiration.is_none() && sent.properties.priority.is_none());
+    assert!(properties.expiration.is_none() && properties.priority.is_none());
     let spec = &submission.spec;
     let digest = protocol::submission::digest(&submission.job_type, spec, &submission.body);
     assert_eq!(digest, submission.digest, "the digest follows from what is kept");
@@ -58,6 +63,8 @@ fn work_of(submission: &Submission) {
         body: submission.body.clone(),
     };
     let properties = work.properties(&key);
+    let spec = properties.headers.text(headers::SPEC).unwrap_or_default();
+    assert!(spec.len() < 100_000, "the headers are one frame, of 128 KiB where nobody says else");
     let read = WorkMessage::read(&QueueName::default(), &properties, work.body.clone(), &key);
     assert_eq!(read, Ok(work), "a submission that is accepted can be dispatched");
 }
@@ -83,7 +90,7 @@ pub fn request(data: &[u8]) {
                 }
             }
         }
-        Err(rejected) => is_explained(&rejected),
+        Err(rejected) => is_explained(&rejected.refusal),
     }
 }
 
@@ -121,7 +128,12 @@ pub fn work(data: &[u8]) {
 
 /// An answer that a client reads it can write, and reads the same again.
 pub fn answer(data: &[u8]) {
-    let Ok(answer) = serde_json::from_slice::<Answer>(data) else { return };
+    if let Ok(answer) = serde_json::from_slice::<Answer>(data) {
+        is_written(&answer);
+    }
+}
+
+pub(crate) fn is_written(answer: &Answer) {
     let json = answer.to_json();
     let again: Answer = match serde_json::from_slice(&json) {
         Ok(again) => again,

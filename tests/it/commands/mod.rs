@@ -61,7 +61,7 @@ const PROGRAMS: &[&str] = &[
 ];
 
 /// What takes longer than CI does.
-const BY_HAND: &[&str] = &["soak", "soak-selftest", "lanes"];
+const BY_HAND: &[&str] = &["soak", "soak-selftest", "lanes", "bench", "bench-quick"];
 
 /// The commands that documents print, each with the documents that print it.
 fn printed() -> BTreeMap<String, Vec<String>> {

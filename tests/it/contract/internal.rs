@@ -2,6 +2,7 @@
 //! two versions of the program may share a broker.
 
 use job::{ClientName, JobId, JobType, QueueName, TicketKey};
+use protocol::work::Spec;
 use protocol::{Ask, Forwarded, WorkMessage};
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ fn what_the_server_sends_itself_is_as_version_1_sends_it() {
     let (client, job_id) = (ClientName::parse("shop").unwrap(), JobId::parse("A-1001").unwrap());
     let ticket = key.ticket(&client, &job_id, 0);
     let queue = QueueName::parse("orders").unwrap();
-    let work = WorkMessage {
+    let whole = WorkMessage {
         client: client.clone(),
         job_id: job_id.clone(),
         ticket,
@@ -26,11 +27,14 @@ fn what_the_server_sends_itself_is_as_version_1_sends_it() {
         spec: whole_spec(),
         body: br#"{"sku":"A1","qty":2}"#.to_vec(),
     };
-    let body = json!(String::from_utf8_lossy(&work.body));
-    frozen::check(FOLDER, "internal-work", &wire::message(&work.properties(&key), &body));
-    let golden = frozen::read(FOLDER, "internal-work");
-    let read = WorkMessage::read(&queue, &wire::properties(&golden), work.body.clone(), &key);
-    assert_eq!(read, Ok(work));
+    for (name, batch) in [("internal-work", false), ("internal-work-batch", true)] {
+        let work = WorkMessage { spec: Spec { batch, ..whole_spec() }, ..whole.clone() };
+        let body = json!(String::from_utf8_lossy(&work.body));
+        frozen::check(FOLDER, name, &wire::message(&work.properties(&key), &body));
+        let golden = frozen::read(FOLDER, name);
+        let read = WorkMessage::read(&queue, &wire::properties(&golden), work.body.clone(), &key);
+        assert_eq!(read, Ok(work), "{name}");
+    }
 
     let question = Forwarded {
         client,

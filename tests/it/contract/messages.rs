@@ -332,7 +332,7 @@ fn golden_messages_are_what_the_code_renders() {
 /// Also those that this version does not write any more, if there are any.
 #[test]
 fn golden_messages_keep_to_the_schemas_and_are_read_whoever_sent_them() {
-    let others = ["request", "submission", "internal", "codes"];
+    let others = ["request", "submission", "internal", "codes", "batch"];
     let mut names = frozen::names(FOLDER);
     names.retain(|name| !others.iter().any(|other| name.starts_with(other)));
     for name in names {
@@ -363,6 +363,11 @@ fn every_json_example_of_the_protocol_keeps_to_its_schema() {
     let mut seen = BTreeSet::new();
     for (before, example) in blocks(&text, "json") {
         let value: Value = serde_json::from_str(example).unwrap();
+        if before.starts_with("**Submissions**") {
+            STRICT.check("submissions", &value, before);
+            seen.insert("submissions".to_owned());
+            continue;
+        }
         let is_request = before.starts_with("**Request**");
         assert!(is_request || before.starts_with("**Answer**"), "{before}");
         let marked = if is_request { "`" } else { "kind `" };
@@ -373,6 +378,6 @@ fn every_json_example_of_the_protocol_keeps_to_its_schema() {
         seen.insert(schema);
     }
     let verbs = protocol::Verb::ALL.iter().map(|verb| format!("request-{verb}"));
-    let kinds = ["receipt", "status", "event", "refusal"].map(str::to_owned);
-    assert_eq!(seen, verbs.chain(kinds).collect());
+    let kinds = ["receipt", "status", "event", "refusal", "batch"].map(str::to_owned);
+    assert_eq!(seen, verbs.chain(kinds).chain(["submissions".to_owned()]).collect());
 }

@@ -211,7 +211,13 @@ async fn waiting_jobs_are_recorded_as_version_1_records_them() -> anyhow::Result
         ..case.event(Event::Errored)
     };
     case.change(retried.with("error", "no such article").with("payload", payload())).await?;
-    case.check("retrying").await
+    case.check("retrying").await?;
+
+    // What it is told may come in one message with others.
+    let case = Case::open(&world, "batch").await?;
+    case.accept("submission-batch", First::Queued).await?;
+    case.change(case.event(Event::Cancelled)).await?;
+    case.check("batch").await
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ fn golden_submissions_are_read_as_what_they_mean() {
     OPEN.check("submission", &whole, "a submission with everything");
     let known = headers::SUBMISSION.iter().chain([&headers::TRACEPARENT, &headers::TRACESTATE]);
     let missing: Vec<_> = known.filter(|name| whole["headers"].get(**name).is_none()).collect();
-    assert!(missing.is_empty(), "{missing:?}");
+    assert_eq!(missing, [&headers::BATCH], "it came later, and has a golden message of its own");
     let read = read_submission(&whole).unwrap();
     assert_eq!(read.ignored, ["job-colour"]);
     assert_eq!(read.reply_to.map(|to| to.name().to_owned()), Some("reply.shop.till-1".into()));
@@ -74,6 +74,15 @@ fn golden_submissions_are_read_as_what_they_mean() {
         "4c9a560b32b29b57da96ed2d8df32dbe09df8508c082b49ecd96bbc8e891c228"
     );
     assert_eq!(read.spec, whole_spec());
+
+    let batch = frozen::read(FOLDER, "submission-batch");
+    STRICT.check("submission", &batch, "a submission that may be answered together with others");
+    let read = read_submission(&batch).unwrap();
+    assert!(read.spec.batch);
+    // How it is answered is not what is done.
+    let mut plain = batch;
+    plain["headers"].as_object_mut().unwrap().remove(headers::BATCH);
+    assert_eq!(read_submission(&plain).unwrap().digest, read.digest);
 }
 
 pub(crate) fn whole_spec() -> Spec {
@@ -83,6 +92,7 @@ pub(crate) fn whole_spec() -> Spec {
         correlation_id: text("order 1001"),
         notify: "running,succeeded,failed,cancelled,expired,stage".to_owned(),
         notify_to: text("reply.shop.events"),
+        batch: false,
         not_before: UnixMillis::parse("2026-01-31T13:00:00Z"),
         deadline: UnixMillis::parse("2026-02-01T12:00:00.250Z"),
         timeout_ms: Some(60_000),
@@ -290,6 +300,10 @@ fn schema_and_code_agree_on_which_headers_are_good() {
         (
             headers::NOTIFY_TO,
             vec![json!("reply.shop.a"), json!("reply.shop"), json!("x"), json!(1)],
+        ),
+        (
+            headers::BATCH,
+            vec![json!(true), json!(false), json!("true"), json!("false"), json!("yes"), json!(1)],
         ),
         (headers::NOT_BEFORE, vec![json!("2026-01-31T12:00:00Z"), json!("soon"), json!(5)]),
         (

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use broker::definitions::Definitions;
-use protocol::{Kind, Verb};
+use protocol::{Kind, Verb, batch};
 use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
 use serde_json::{Map, Value, json};
 
@@ -121,8 +121,11 @@ fn requests_and_kinds_of_message_are_those_of_the_code() {
     assert_eq!(sends, verbs.iter().cloned().chain(["submit".to_owned()]).collect());
 
     let kinds = [Kind::Receipt, Kind::Status, Kind::Event, Kind::Refusal].map(Kind::as_str);
+    let kinds = kinds.into_iter().chain([batch::TO_CLIENT]);
     let received = &document["channels"]["reply"]["messages"];
-    assert_eq!(set(entries(received).map(|(name, _)| name)), set(kinds));
+    assert_eq!(set(entries(received).map(|(name, _)| name)), set(kinds.clone()));
+    let submitted = entries(&document["channels"]["submit"]["messages"]).map(|(name, _)| name);
+    assert_eq!(set(submitted), set(["submission", batch::FROM_CLIENT]));
     let messages = &document["components"]["messages"];
     for (name, message) in entries(messages) {
         let verb = name.strip_suffix("Request");
@@ -137,7 +140,8 @@ fn requests_and_kinds_of_message_are_those_of_the_code() {
         assert_eq!(message["payload"]["$ref"], format!("./schemas/v1/{schema}.json"));
     }
     let names = verbs.iter().map(|verb| format!("{verb}Request"));
-    let names = names.chain(kinds.into_iter().chain(["submission"]).map(str::to_owned));
+    let sent = ["submission", batch::FROM_CLIENT];
+    let names = names.chain(kinds.chain(sent).map(str::to_owned));
     assert_eq!(set(entries(messages).map(|(name, _)| name.to_owned())), names.collect());
     assert_eq!(document["servers"]["rabbitmq"]["protocol"], "amqp");
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use broker::topology;
 use harness::{Inbox, Message, Raw, World, eventually, start};
-use protocol::{HeaderValue, Properties, headers};
+use protocol::batch::{self, Entry};
+use protocol::{HeaderValue, Properties, Submissions, headers};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use worker::{Context, Failure, HandOver};
@@ -43,6 +44,7 @@ impl Client {
         let mut properties = self.properties(id);
         for (name, value) in with {
             let value = match value {
+                Value::Bool(value) => HeaderValue::Bool(*value),
                 Value::Number(number) => HeaderValue::Int(number.as_i64().unwrap_or_default()),
                 text => HeaderValue::Text(text.as_str().unwrap_or_default().to_owned()),
             };
@@ -70,6 +72,7 @@ impl Client {
         STRICT.check("message", &whole, &message.kind);
         let body = &message.body;
         let about = match (message.kind.as_str(), message.text("answer")) {
+            ("batch", _) => "of several",
             ("event", _) => message.text("event"),
             ("refusal", _) => message.text("code"),
             ("status", "found") if !body["jobs"].is_null() => "list",
@@ -170,17 +173,19 @@ async fn every_message_and_record_of_these_conversations_keeps_to_its_schema() -
     what_is_not_there(&mut shop).await?;
     what_is_refused(&mut shop).await?;
     what_is_left(&mut shop).await?;
+    several_in_one(&mut shop).await?;
     shop.look_into_the_store().await?;
     worker.stop().await?;
     server.stop().await?;
     the_line_stands_still(&mut shop).await?;
 
-    let expected = "event cancelled, event expired, event failed, event handed_over, event parked, \
-        event progress, event queued, event retrying, event running, event scheduled, event stage, \
-        event succeeded, receipt parked, receipt queued, receipt scheduled, receipt succeeded, \
-        refusal bad_header, refusal bad_report, refusal bad_request, refusal id_conflict, \
-        refusal id_mismatch, refusal invalid_id, refusal not_permitted, \
-        refusal reply_to_not_allowed, refusal unknown_request, refusal unknown_version, \
+    let expected = "batch of several, event cancelled, event expired, event failed, \
+        event handed_over, event parked, event progress, event queued, event retrying, \
+        event running, event scheduled, event stage, event succeeded, receipt parked, \
+        receipt queued, receipt scheduled, receipt succeeded, refusal bad_header, \
+        refusal bad_report, refusal bad_request, refusal id_conflict, refusal id_mismatch, \
+        refusal invalid_id, refusal not_permitted, refusal reply_to_not_allowed, \
+        refusal unknown_request, refusal unknown_version, \
         refusal voided, status cancelled, status failed, status forgotten, status handed_over, \
         status list, status pending, status refused, status reported, status running, \
         status scheduled, status succeeded, status unavailable, status unknown, status voided";
@@ -348,6 +353,35 @@ async fn what_is_left(shop: &mut Client) -> anyhow::Result<()> {
     let replay = shop.told("status", json!({"job_id": "B-1~2"})).await?;
     assert_eq!(replay.text("replay_of"), "B-1");
     Ok(())
+}
+
+/// In one message, and told of in one where that is asked for.
+async fn several_in_one(shop: &mut Client) -> anyhow::Result<()> {
+    let entry = |n: usize| Entry::new(format!("L-{n}"), b"{}".to_vec());
+    let list = Submissions { v: 1, submissions: (0..20).map(entry).collect() };
+    let kind = Some(batch::FROM_CLIENT.to_owned());
+    let mut properties = Properties { kind, ..shop.properties("the list") };
+    properties.headers.push_text(headers::NOTIFY, "parked");
+    properties.headers.push(headers::BATCH, HeaderValue::Bool(true));
+    let mut message = wire::message(&properties, &serde_json::to_value(&list)?);
+    message["routing_key"] = json!("nobody.serves");
+    STRICT.check("submissions.json#/$defs/message", &message, "the list");
+    shop.raw.submit("nobody.serves", properties, list.to_json()).await?;
+    // A receipt and an event of each; one that comes again is counted once.
+    let mut told = BTreeSet::new();
+    while told.len() < 40 {
+        let message = shop.inbox.next().await?;
+        let message = shop.note(message);
+        let several = message.body["messages"].as_array().cloned();
+        for body in several.map_or(vec![message.body], |all| {
+            all.into_iter().map(|mut one| one["body"].take()).collect()
+        }) {
+            let id = body["job_id"].as_str().filter(|id| id.starts_with("L-"));
+            told.extend(id.map(|id| (id.to_owned(), body["event"].is_null())));
+        }
+    }
+    // The records, while they are.
+    shop.look_into_the_store().await
 }
 
 /// Nobody works on the line: the question is told so, and answered when somebody does.

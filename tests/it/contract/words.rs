@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use job::{ClientName, Event, JobId, JobType, QueueName, State, Subscription};
 use protocol::answer::Notifications;
 use protocol::request::{PAGE_MAX, SUBJECTS_MAX, WAIT_MS_MAX};
-use protocol::{AnswerWord, Code, HistoryEntry, Kind, Properties, UnixMillis, Verb, headers};
+use protocol::{
+    AnswerWord, Code, HistoryEntry, Kind, Properties, UnixMillis, Verb, batch, headers,
+};
 use serde_json::{Value, json};
 use store::Record;
 
@@ -56,7 +58,8 @@ fn closed_lists_are_those_of_the_code() {
     assert_eq!(list("change"), changes);
     let message = schema("message");
     let kinds = [Kind::Receipt, Kind::Status, Kind::Event, Kind::Refusal].map(Kind::as_str);
-    assert_eq!(words(&message["properties"]["properties"]["properties"]["type"]), set(kinds));
+    let types = set(kinds.into_iter().chain([batch::TO_CLIENT]));
+    assert_eq!(words(&message["properties"]["properties"]["properties"]["type"]), types);
     let cloud = words(&message["$defs"]["event_headers"]["properties"]["cloudEvents_type"]);
     let changes = changes.iter().map(|word| format!("counterfoil.job.{word}"));
     assert_eq!(cloud, changes.collect());
@@ -142,6 +145,9 @@ fn limits_are_those_of_the_code() {
     assert_eq!(schema("request-list")["properties"]["limit"]["maximum"], json!(PAGE_MAX));
     assert_eq!(schema("answer")["properties"]["jobs"]["maxItems"], json!(PAGE_MAX));
     assert_eq!(schema("request-status")["properties"]["jobs"]["maxItems"], json!(SUBJECTS_MAX));
+    let list = &schema("submissions")["properties"]["submissions"];
+    assert_eq!(list["maxItems"], json!(batch::SUBMISSIONS_MAX));
+    assert_eq!(schema("batch")["properties"]["messages"]["maxItems"], json!(batch::MESSAGES_MAX));
     let waits = &schema("redis-record")["$defs"]["waits"];
     assert_eq!(waits["maxItems"], json!(store::wait::WAITS_PER_JOB_MAX));
 }

@@ -14,6 +14,7 @@ fn accepted(deadline: Option<When>) -> Op {
         notify_to: None,
         reply_to: Some("reply.shop.a"),
         correlation_id: None,
+        batch: false,
         deadline,
         keep_ms: None,
         max_attempts: None,

@@ -134,26 +134,26 @@ fn accept_of(name: BoxedStrategy<Name>) -> BoxedStrategy<Op> {
     ];
     let rarely = || prop::bool::weighted(0.1);
     let asked = (
-        (words(), select(vec![None, Some("reply.shop.b")]), queue(), id()),
+        (words(), select(vec![None, Some("reply.shop.b")]), queue(), id(), any::<bool>()),
         prop_oneof![6 => Just(None), 1 => when().prop_map(Some)],
         select(vec![None, None, Some(0), Some(LONG_MS)]),
         select(vec![None, Some(2)]),
         select(vec![&[][..], &["x"], &["x", "y"]]),
     );
-    let asked = asked.prop_map(
-        |((notify, notify_to, reply_to, correlation_id), deadline, keep_ms, max_attempts, tags)| {
-            Asked {
-                notify,
-                notify_to,
-                reply_to,
-                correlation_id,
-                deadline,
-                keep_ms,
-                max_attempts,
-                tags,
-            }
-        },
-    );
+    let asked = asked.prop_map(|(of_the_answers, deadline, keep_ms, max_attempts, tags)| {
+        let (notify, notify_to, reply_to, correlation_id, batch) = of_the_answers;
+        Asked {
+            notify,
+            notify_to,
+            reply_to,
+            correlation_id,
+            batch,
+            deadline,
+            keep_ms,
+            max_attempts,
+            tags,
+        }
+    });
     let limits =
         (select(vec![None, Some(0), Some(LONG_MS)]), prop_oneof![3 => Just(0u64), 1 => Just(1u64)]);
     let of = (name, body(), first, 0..3u8, rarely(), rarely(), 1..3u64, limits, asked);

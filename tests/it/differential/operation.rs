@@ -48,6 +48,7 @@ pub(super) struct Asked {
     pub(super) notify_to: Option<&'static str>,
     pub(super) reply_to: Option<&'static str>,
     pub(super) correlation_id: Option<&'static str>,
+    pub(super) batch: bool,
     pub(super) deadline: Option<When>,
     pub(super) keep_ms: Option<u64>,
     pub(super) max_attempts: Option<u32>,

@@ -128,6 +128,7 @@ impl Twin {
             notify_to: asked.notify_to.map(Into::into),
             reply_to: asked.reply_to.map(Into::into),
             correlation_id: asked.correlation_id.map(Into::into),
+            batch: asked.batch,
             deadline: asked.deadline.map(|when| self.instant(when)),
             keep_ms: asked.keep_ms,
             max_attempts: asked.max_attempts,

@@ -137,7 +137,7 @@ impl Inquiry {
     }
 
     async fn deliver(&self, replies: Vec<ToClient>) -> Result<(), Error> {
-        let messages = replies.into_iter().map(ToClient::message).collect();
+        let messages = replies.iter().map(ToClient::message).collect();
         for outcome in self.courier.deliver(messages).await {
             match outcome {
                 Delivered::Confirmed | Delivered::Sent => {}

@@ -21,10 +21,11 @@ mod submissions;
 use std::collections::VecDeque;
 
 use broker::{Delivery, topology};
+use job::JobId;
 use protocol::batch::Apart;
 use protocol::{
-    Answer, Code, Destination, Forwarded, Kind, Limits, Refusal, Rejected, Submission, Submissions,
-    WorkMessage,
+    Answer, Code, Destination, Forwarded, Kind, Limits, Properties, Refusal, Rejected, Submission,
+    Submissions, WorkMessage,
 };
 use store::JobName;
 
@@ -62,11 +63,11 @@ pub(crate) struct ToClient {
 }
 
 impl ToClient {
-    pub(crate) fn message(self) -> Outgoing {
+    pub(crate) fn message(&self) -> Outgoing {
         Outgoing {
             body: self.answer.to_json(),
-            properties: self.answer.properties(self.kind, self.correlation_id),
-            to: self.to,
+            properties: self.answer.properties(self.kind, self.correlation_id.clone()),
+            to: self.to.clone(),
             batch: self.batch,
         }
     }
@@ -175,6 +176,17 @@ pub(crate) fn apart(delivery: &Delivery) -> Result<Vec<Delivery>, Refusal> {
         body: one.body,
     };
     Ok(each.into_iter().map(one).collect())
+}
+
+/// The identifiers of what is submitted by a delivery: one, or several.
+pub(crate) fn job_ids(delivery: &Delivery) -> Vec<JobId> {
+    let of = |properties: &Properties| JobId::parse(properties.message_id.as_deref()?).ok();
+    if !Submissions::are(&delivery.properties) {
+        return of(&delivery.properties).into_iter().collect();
+    }
+    // The message's own identifier says nothing of them.
+    let each = Submissions::apart(&delivery.routing_key, &delivery.properties, &delivery.body);
+    each.unwrap_or_default().iter().filter_map(|one| of(&one.properties)).collect()
 }
 
 /// What a delivery is. It is internal only if the exchange that it came through says so: a client

@@ -1,6 +1,6 @@
 -- Prepended to every script that changes jobs: what a change does beside the fields it sets. The
--- script itself is the body of a function (each.lua) that is called for one job after another of one
--- slot, with the KEYS and ARGV of that job.
+-- script itself is the body of a function (each.lua) that is called for one job after another, all
+-- of one slot, with the KEYS and ARGV of that job.
 -- No state is named here: words come in by ARGV, from the one table in Rust.
 --
 -- What belongs to one job is written at once: the next one may be the same job. What all of them
@@ -139,8 +139,8 @@ local function answer_waits(text, client, job_id, over)
   return kept
 end
 
--- What an event says beside the change itself, in this order: `stage` to `error` are of the record as
--- it is now, and the rest says where it goes.
+-- What an event says beside the change itself, in this order: `stage` to `error` are of the record
+-- as it is now, and the rest says where it goes.
 local EVENT_FIELDS = { 'job_id', 'ticket', 'type', 'queue', 'epoch', 'correlation_id', 'batch',
   'stage', 'progress', 'progress_note', 'result', 'error', 'gap_from', 'client', 'notify_to',
   'reply_to' }

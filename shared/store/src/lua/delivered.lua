@@ -1,4 +1,4 @@
--- Takes entries of one client out of the outbox and writes their end into the ledgers of their jobs.
+-- Takes entries of one client out of the outbox, and writes their end into their jobs' ledgers.
 -- KEYS  1 the outbox   2 events waiting, by client   3 entries put off   4… the job of each entry
 -- ARGV  1 group   2 client   then for each entry: id, its member of the put-off set ('' none),
 --       '1' if it is an event, revision, why it could not be delivered ('' it was), the queue that
@@ -11,7 +11,7 @@
 local function note(job, is_event, revision, reason, to)
   local seen = redis.call('HMGET', job, 'record', 'delivered_revision', 'undeliverable_from',
     'notify_to', 'reply_to')
-  -- Not of an identifier that was refused, voided or forgotten altogether; a tombstone has a ledger.
+  -- Not of an identifier that was refused, voided or forgotten altogether; a tombstone has one.
   if seen[1] ~= 'job' and seen[1] ~= 'retired' then return end
   if is_event and to ~= (seen[4] or seen[5] or '') then return end
   if reason ~= '' then

@@ -32,16 +32,18 @@ fn golden() -> Vec<Seed> {
         let message: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         let target = match name.split('-').next().unwrap() {
             "submission" => "submission",
+            "submissions" => "submissions",
             "request" => "request",
             "internal" if name.ends_with("question") => "forwarded",
             "internal" => "work",
             "codes" => continue,
-            _ => {
+            kind => {
+                let target = if kind == "batch" { "batch" } else { "answer" };
                 let body = match &message["body"] {
                     Value::String(text) => text.clone().into_bytes(),
                     json => json.to_string().into_bytes(),
                 };
-                seeds.push(("answer", name, body));
+                seeds.push((target, name, body));
                 continue;
             }
         };
@@ -100,7 +102,54 @@ fn hurtful() -> Vec<Seed> {
     let both = seeds.into_iter().flat_map(|(name, data)| {
         ["frames", "submission"].map(|target| (target, name.to_owned(), data.clone()))
     });
-    both.chain(questions()).collect()
+    both.chain(questions()).chain(several()).collect()
+}
+
+/// Lists and batches.
+fn several() -> Vec<Seed> {
+    let mine = serde_json::json!({
+        "type": "submissions", "user_id": "shop", "reply_to": "reply.shop.a", "message_id": "A-1"
+    });
+    let of = |body: &str| {
+        let header = header(&mine, &table(&Value::Null), body.len());
+        joined(&deliver(b"order.place"), &header, body.as_bytes())
+    };
+    let list = |entries: &str| of(&format!("{{\"v\":1,\"submissions\":[{entries}]}}"));
+    let deep = format!("{{\"job_id\":\"A\",\"headers\":{{\"a\":{}", "[".repeat(4000));
+    let long = |field: &str| format!(r#"{{"job_id":"{}",{field}}}"#, "x".repeat(3000));
+    let trace = "\\\"".repeat(3000);
+    let kinds = r#"{"job-batch":true,"job-timeout-ms":18446744073709551615,"job-tags":null,
+        "job-notify":["*"],"job-keep-ms":1.5,"x-death":{}}"#;
+    let lists = [
+        ("none", list("")),
+        ("a-version-that-is-a-long-text", of(&format!(r#"{{"v":"{}"}}"#, "x".repeat(3000)))),
+        ("a-long-id-and-bad-base64", list(&long("\"body_base64\":\"A\""))),
+        ("a-long-correlation-id", list(&long("\"correlation_id\":\"\""))),
+        (
+            "a-long-trace",
+            list(&format!(r#"{{"job_id":"A","headers":{{"tracestate":"{trace}"}}}}"#)),
+        ),
+        ("one-too-many", list(&vec!["{}"; 501].join(","))),
+        ("five-hundred", list(&vec!["{}"; 500].join(","))),
+        ("no-list", of("[{\"job_id\":\"A-1\"}]")),
+        ("two-bodies", list(r#"{"job_id":"A-1","body":"","body_base64":""}"#)),
+        ("bad-base64", list(r#"{"job_id":"A-1","body_base64":"AB=="}"#)),
+        ("headers-of-every-kind", list(&format!(r#"{{"job_id":"A-1","headers":{kinds}}}"#))),
+        ("a-type-of-its-own", list(r#"{"job_id":"A-1","type":"a.b"},{"job_id":"A-1","type":""}"#)),
+        ("a-field-twice", list(r#"{"job_id":"A-1","job_id":"A-2"}"#)),
+        ("json-nested-4000-deep", list(&deep)),
+    ];
+    let deep = format!(r#"{{"v":1,"messages":[{{"type":"event","body":{}"#, "[".repeat(4000));
+    let batches = [
+        ("none", r#"{"v":1,"messages":[]}"#),
+        ("no-answer-in-it", r#"{"v":1,"messages":[{"type":"news","body":[1e999]}]}"#),
+        ("no-body", r#"{"v":1,"messages":[{"type":"event"}]}"#),
+        ("a-batch-in-it", r#"{"v":1,"messages":[{"type":"batch","body":{"v":1,"messages":[]}}]}"#),
+        ("nested-4000-deep", &deep),
+    ];
+    let lists = lists.into_iter().map(|(name, data)| ("submissions", name.to_owned(), data));
+    let batches = batches.map(|(name, text)| ("batch", name.to_owned(), text.as_bytes().to_vec()));
+    lists.chain(batches).collect()
 }
 
 fn questions() -> Vec<Seed> {

@@ -9,7 +9,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 const PERIOD: Duration = Duration::from_millis(5);
 
 /// Wakes the worker once in each period. The strategy of apalis for this does not ask to be woken
-/// again if a fetch took longer than the period: the worker can then sleep until its next heartbeat.
+/// again if a fetch took longer than the period: the worker can then sleep until its heartbeat.
 pub struct Again(Interval);
 
 impl Again {
