@@ -115,12 +115,14 @@ impl Sender<'_> {
     }
 }
 
-/// How many of the first submissions go in one message.
+/// How many of the first submissions go in one message: those whose answers all come here.
 fn together(outgoing: &[Outgoing]) -> usize {
     let mut bytes = 0;
     let fit = outgoing.iter().take(TOGETHER_MAX).take_while(|one| {
         bytes += one.body.len();
-        one.body.len() <= SMALL_BYTES_MAX && bytes <= TOGETHER_BYTES_MAX
+        one.options.is_for_this_client()
+            && one.body.len() <= SMALL_BYTES_MAX
+            && bytes <= TOGETHER_BYTES_MAX
     });
     fit.count().max(1)
 }

@@ -23,6 +23,13 @@ pub(crate) struct Options {
     pub(crate) headers: Vec<(String, String)>,
 }
 
+impl Options {
+    /// Whether everything that comes of it comes to this client's own queue.
+    pub(crate) fn is_for_this_client(&self) -> bool {
+        !self.headers.iter().any(|(name, _)| name == headers::NOTIFY_TO || name == headers::BATCH)
+    }
+}
+
 impl Submission {
     /// A job of a type, with a body.
     pub fn new(job_type: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
@@ -95,7 +102,9 @@ pub(crate) fn properties(
         properties.headers.push(name.clone(), HeaderValue::Text(value.clone()));
     }
     properties.headers.push_text(headers::ORIGIN, origin.to_string());
-    // This client takes batches apart.
-    properties.headers.push(headers::BATCH, HeaderValue::Bool(true));
+    // This client takes batches apart; who reads another queue may not.
+    if options.is_for_this_client() {
+        properties.headers.push(headers::BATCH, HeaderValue::Bool(true));
+    }
     properties
 }
