@@ -177,7 +177,11 @@ fn step(links: &Links, name: &JobName, record: &Record, now: UnixMillis) -> Opti
         let (delete, detail) = (OF_THE_RUN_AND_PAYLOAD, "its deadline".to_owned());
         return change(Change { delete, detail, ..on(Event::Expired) });
     }
+    // It was due when the timers were read; since then another scheduler may have moved it to where
+    // it is now, with another timer.
+    let is_due = Record::instant(&record.due_at).is_none_or(|at| at <= now);
     match state {
+        State::Scheduled | State::Retrying | State::Parked if !is_due => None,
         State::Scheduled | State::Retrying => match links.served.queue(&job_type) {
             Some(queue) => change(taken(on(Event::Due), queue)),
             None => {
