@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 
 use harness::{World, eventually, start};
+use job::{Digest, QueueName, State};
 use serde_json::json;
+use store::accept::{Accept, First};
 use worker::{Context, Failure};
+
+use crate::claim_table::{job_type, named};
 
 /// A client whose messages nobody takes away: its changes are joined into a gap that is stated, its
 /// end is not; another client's are all there, and submissions of both are accepted.
@@ -102,4 +106,44 @@ async fn h22_jobs_of_many_slots_are_run_listed_and_found_as_those_of_one() -> an
     }
     worker.stop().await?;
     Ok(server.stop().await?)
+}
+
+/// Many jobs are written in one call of a script, and what they share at its end. One whose timeline
+/// is in the way, as a key of another type, fails the call; the others in it are whole all the same,
+/// for when the call is made again they are found recorded, and nothing is written of them.
+#[tokio::test]
+async fn a_job_that_cannot_be_written_keeps_no_other_in_its_call_from_being_written_whole()
+-> anyhow::Result<()> {
+    let world = World::new().await?;
+    let store = world.store().await?;
+    let client = redis::Client::open(world.redis_url())?;
+    let mut redis = client.get_multiplexed_async_connection().await?;
+    let obstacle = store.keys().history(&named("A-2"));
+    let _: () = redis::AsyncCommands::set(&mut redis, &obstacle, "a text").await?;
+    let ids = ["A-1", "A-2", "A-3"];
+    let accepts = ids.map(|id| Accept {
+        name: named(id),
+        job_type: job_type(),
+        queue: QueueName::default(),
+        spec: protocol::work::Spec::default(),
+        digest: Digest::over(&[]),
+        first: First::Queued,
+        nonce: format!("n-{id}"),
+        redelivered: false,
+        payload_bytes: 1,
+        dispatch: 1,
+        is_too_old: false,
+        replay_of: None,
+    });
+    let limits = store::accept::Limits { duplicate_age_ms: Some(60_000), unfinished_max: 0 };
+    assert!(store.accept(&accepts, limits).await.is_err());
+    let queued = store.keys().state_set(0, State::Queued).unwrap_or_default();
+    for id in ["A-1", "A-3"] {
+        let (name, ticket) = (named(id), store.ticket(&named(id)));
+        let listed: Option<f64> =
+            redis::AsyncCommands::zscore(&mut redis, &queued, name.member()).await?;
+        assert!(listed.is_some(), "{id} is not listed");
+        assert_eq!(store.resolve(&[ticket]).await?, [Some(name)]);
+    }
+    Ok(())
 }

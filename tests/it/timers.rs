@@ -131,6 +131,39 @@ async fn h19_a_job_that_is_parked_after_its_worker_has_come_is_released() -> any
     Ok(server.stop().await?)
 }
 
+/// Two schedulers read that a job is due. One parks it; the other one, which reads the record only
+/// then, finds it parked, and used to let it expire at once: it was parked for too long, by a timer
+/// that was another one's. The crash points met it. Here a timer that has run out stands for the
+/// second scheduler's list.
+#[tokio::test]
+async fn a_job_that_was_parked_after_it_was_read_that_it_is_due_does_not_expire()
+-> anyhow::Result<()> {
+    let world = World::new().await?;
+    let store = world.store().await?;
+    let until_then = UnixMillis::now().after(harness::DEADLINE * 10);
+    let reason = "the work queue default is full".to_owned();
+    let parked = First::Parked { payload: b"1".to_vec(), until: until_then, reason };
+    accept(&store, named("A-1"), parked).await?;
+    let client = redis::Client::open(world.redis_url())?;
+    let mut redis = client.get_multiplexed_async_connection().await?;
+    let (due, member) = (store.keys().due(0), named("A-1").member());
+    let _: () = redis::AsyncCommands::zadd(&mut redis, &due, &member, 1).await?;
+    let server = world.server().await?;
+    // It is looked at: what has no meaning any more is dropped.
+    eventually("the timer to be acted on", || {
+        let (mut redis, due, member) = (redis.clone(), due.clone(), member.clone());
+        async move {
+            let score: Option<f64> =
+                redis::AsyncCommands::zscore(&mut redis, &due, &member).await?;
+            Ok(score.is_none().then_some(()))
+        }
+    })
+    .await?;
+    let record = world.record("shop", "A-1").await?.unwrap_or_default();
+    assert_eq!(record.state(), Some(State::Parked));
+    Ok(server.stop().await?)
+}
+
 /// A job of a type that nobody ever serves is not kept for ever, with its body.
 #[tokio::test]
 async fn h19_a_job_for_which_no_worker_comes_expires_when_its_time_is_up() -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use broker::{Backoff, Delivery, Outcome, Publisher, Retry, dead_letter, topology};
 use faults::{Point, crash_point};
-use job::{ClientName, JobId, QueueName};
+use job::{ClientName, QueueName};
 use protocol::{Code, Refusal, WorkMessage, headers};
 use store::JobName;
 
@@ -131,8 +131,6 @@ async fn refuse(links: &Links, delivery: &Delivery) -> Result<&'static str, Erro
     let message =
         "the broker dropped the submission before it was read: expiration must not be set";
     let refusal = Refusal::new(Code::BadHeader, message);
-    let name = |job_id: JobId| JobName { client: client.clone(), job_id };
-    let refused: Vec<_> = job_ids.into_iter().map(|id| (name(id), refusal.clone())).collect();
-    links.store.refuse(&refused, links.settings.keep_refused_ms).await?;
+    links.refuse_all(&client, job_ids, &refusal).await?;
     Ok("dropped by the broker before it was read")
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use broker::{Connection, Publisher};
-use store::Store;
+use job::{ClientName, JobId};
+use protocol::Refusal;
+use store::{JobName, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::courier::DirectLink;
@@ -51,6 +53,18 @@ impl Links {
     /// A publisher on a channel of its own: a role never waits for another's confirms.
     pub(crate) async fn publisher(&self) -> Result<Publisher, Error> {
         Ok(self.publish.publisher().await?)
+    }
+
+    /// Records that submissions of a client are refused, all for the same reason.
+    pub(crate) async fn refuse_all(
+        &self,
+        client: &ClientName,
+        job_ids: Vec<JobId>,
+        refusal: &Refusal,
+    ) -> Result<(), store::Error> {
+        let name = |job_id: JobId| JobName { client: client.clone(), job_id };
+        let refused: Vec<_> = job_ids.into_iter().map(|id| (name(id), refusal.clone())).collect();
+        self.store.refuse(&refused, self.settings.keep_refused_ms).await.map(drop)
     }
 
     pub(crate) async fn close(&self) {

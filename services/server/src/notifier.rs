@@ -104,11 +104,10 @@ async fn look(
             }
         }
         if take_over_at <= Instant::now() {
-            take_over_at = Instant::now() + TAKE_OVER_EVERY;
             let left_behind = reader.take_over(CHUNK, TAKE_OVER_MS).await?;
-            if left_behind.len() >= CHUNK {
-                // A notifier that died may have had more in hand than one look takes.
-                take_over_at = Instant::now();
+            // A notifier that died may have had more in hand than one look takes.
+            if left_behind.len() < CHUNK {
+                take_over_at = Instant::now() + TAKE_OVER_EVERY;
             }
             pass_on(links, left_behind, &read).await?;
         }

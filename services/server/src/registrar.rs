@@ -211,10 +211,8 @@ async fn poison(links: &Links, delivery: &Delivery) -> Result<Decision, Error> {
     // It may be the reading that fails.
     let job_ids = std::panic::catch_unwind(|| line::job_ids(delivery)).unwrap_or_default();
     if let Ok(client) = request::sender(&delivery.properties) {
-        let name = |job_id: job::JobId| JobName { client: client.clone(), job_id };
         let refusal = Refusal::new(Code::BadRequest, reason);
-        let refused: Vec<_> = job_ids.into_iter().map(|id| (name(id), refusal.clone())).collect();
-        links.store.refuse(&refused, links.settings.keep_refused_ms).await?;
+        links.refuse_all(&client, job_ids, &refusal).await?;
     }
     Ok(Decision { dead: Some(dead_letter(delivery, reason)), ..Decision::default() })
 }

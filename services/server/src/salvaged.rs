@@ -4,9 +4,7 @@
 
 use broker::{Delivery, Outcome, Publisher, dead_letter, topology};
 use futures_util::future::join_all;
-use job::JobId;
 use protocol::{Code, Refusal, Rejected, Submissions};
-use store::JobName;
 
 use crate::courier::Courier;
 use crate::line::{job_ids, rejection};
@@ -55,10 +53,7 @@ async fn turn_away(
         if !Submissions::are(&delivery.properties) {
             rejected.job_id = job_ids.first().cloned();
         }
-        let name = |job_id: JobId| JobName { client: client.clone(), job_id };
-        let refusal = &rejected.refusal;
-        let refused: Vec<_> = job_ids.into_iter().map(|id| (name(id), refusal.clone())).collect();
-        if let Err(error) = links.store.refuse(&refused, links.settings.keep_refused_ms).await {
+        if let Err(error) = links.refuse_all(&client, job_ids, &rejected.refusal).await {
             tracing::warn!(%error, "a message that cannot be read stays where it is");
             return false;
         }

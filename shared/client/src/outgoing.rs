@@ -188,6 +188,23 @@ mod tests {
         }
     }
 
+    /// Whoever reads another queue may know no batches.
+    #[test]
+    fn what_is_pushed_to_another_queue_is_not_pushed_in_batches() {
+        let origin: Origin = Origin::label("till-1").unwrap();
+        let sender = Sender { client: "shop", origin: &origin, queue: "reply.shop.a" };
+        let mut all = ["1", "2", "3"].map(|id| outgoing(id, b"text"));
+        let to = ("job-notify-to".to_owned(), "reply.shop.events".to_owned());
+        all[1].options.headers.push(to);
+        let sent = sender.submissions(&all, false);
+        let batch = |parcel: &Parcel| {
+            parcel.message.properties.headers.get(protocol::headers::BATCH).is_some()
+        };
+        let seen: Vec<(usize, bool)> =
+            sent.iter().map(|it| (it.job_ids.len(), batch(it))).collect();
+        assert_eq!(seen, [(1, true), (1, false), (1, true)]);
+    }
+
     #[test]
     fn what_is_large_goes_alone() {
         let large = vec![b'x'; SMALL_BYTES_MAX + 1];

@@ -9,9 +9,9 @@
 //!
 //! # What is authoritative
 //! Redis is, for the state of a job; its clock is, for leases and due times. Every change of a job
-//! is one Lua script, which validates all and then writes all. Every script may be run again: a
-//! time-out says nothing about whether it ran, so callers repeat, and the repetition is recognised
-//! (by the digest, the fence, the dispatch number or the state).
+//! is one step of a Lua script, which validates all and then writes all. Every script may be run
+//! again: a time-out says nothing about whether it ran, so callers repeat, and the repetition is
+//! recognised (by the digest, the fence, the dispatch number or the state).
 //!
 //! # Failure
 //! [`Error::is_transient`] tells what may be repeated. After a time-out the connection is dropped

@@ -46,7 +46,6 @@ pub async fn run(ground: &Ground, fleet: &Fleet, traffic: &Traffic) -> anyhow::R
         });
         submitted.extend(client.submit_many(these.collect()).await?);
     }
-    let sent = clock.elapsed().as_secs_f64();
     for submitted in submitted {
         submitted.accepted().await.with_context(|| submitted.job_id().to_owned())?;
     }
@@ -54,7 +53,7 @@ pub async fn run(ground: &Ground, fleet: &Fleet, traffic: &Traffic) -> anyhow::R
     let answered = clock.elapsed().as_secs_f64();
     let cpu = fleet.cpu(ground)?.since(cpu_before);
     client.close().await;
-    Ok(Run { jobs, began, submitted: sent, answered, cpu, cpu_before })
+    Ok(Run { began, answered, cpu, cpu_before })
 }
 
 /// A client with a journal of its own.

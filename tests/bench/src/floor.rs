@@ -7,7 +7,7 @@
 //! ```
 
 use anyhow::{Context as _, ensure};
-use broker::{Acker, Connection, Delivery, Outcome, Publication, Publisher, topology};
+use broker::{Acker, Connection, Consumer, Delivery, Outcome, Publication, Publisher, topology};
 use job::QueueName;
 use protocol::{Kind, Properties};
 use redis::aio::MultiplexedConnection;
@@ -156,16 +156,25 @@ pub async fn serve() -> anyhow::Result<()> {
     tokio::spawn(send_receipts(place.publish.publisher().await?, answering));
     let stream = place.client.get_multiplexed_async_connection().await?;
     tokio::spawn(notify(place.publish.publisher().await?, stream, place.redis.clone()));
+    take(&mut consumer, &mut place.redis, accepted).await
+}
+
+/// The first step of both programs: calls a script for what comes, and passes it on, until told.
+async fn take(
+    consumer: &mut Consumer,
+    redis: &mut MultiplexedConnection,
+    taken: mpsc::Sender<Vec<Delivery>>,
+) -> anyhow::Result<()> {
     println!("working");
-    let accept = async {
+    let taking = async {
         loop {
             let chunk = consumer.next_chunk(CHUNK).await?;
-            call(&mut place.redis, WRITE, &chunk).await?;
-            accepted.send(chunk).await?;
+            call(redis, WRITE, &chunk).await?;
+            taken.send(chunk).await?;
         }
     };
     tokio::select! {
-        ended = accept => ended,
+        ended = taking => ended,
         told = crate::until_told() => told,
     }
 }
@@ -257,16 +266,5 @@ pub async fn work() -> anyhow::Result<()> {
         }
         anyhow::Ok(())
     });
-    println!("working");
-    let claim = async {
-        loop {
-            let chunk = consumer.next_chunk(CHUNK).await?;
-            call(&mut place.redis, WRITE, &chunk).await?;
-            claimed.send(chunk).await?;
-        }
-    };
-    tokio::select! {
-        ended = claim => ended,
-        told = crate::until_told() => told,
-    }
+    take(&mut consumer, &mut place.redis, claimed).await
 }

@@ -90,7 +90,7 @@ impl Ground {
     pub async fn store(&self) -> anyhow::Result<store::Store> {
         let redis = self.redis_url(SERVER_USER);
         let changes = [("COUNTERFOIL_REDIS_URL".to_owned(), redis)];
-        let Redis_ { redis } = settings::load_with(None, changes)?;
+        let Section { redis } = settings::load_with(None, changes)?;
         Ok(store::Store::connect(redis).await?)
     }
 
@@ -124,6 +124,6 @@ impl Ground {
 }
 
 #[derive(serde::Deserialize)]
-struct Redis_ {
+struct Section {
     redis: store::Settings,
 }

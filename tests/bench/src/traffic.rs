@@ -63,12 +63,8 @@ impl Traffic {
 /// What a run took.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
-    /// How many jobs.
-    pub jobs: usize,
     /// When it began.
     pub began: UnixMillis,
-    /// Until the last confirm.
-    pub submitted: f64,
     /// Until the last receipt and event; of no meaning if none was wanted.
     pub answered: f64,
     /// Processor time until then.
@@ -96,13 +92,12 @@ pub async fn run(ground: &Ground, fleet: &Fleet, traffic: &Traffic) -> anyhow::R
     let received =
         tokio::spawn(async move { if wants { receive(consumer, jobs).await } else { Ok(()) } });
     submit(&publish, traffic, &queue).await?;
-    let submitted = clock.elapsed().as_secs_f64();
     received.await??;
     let answered = clock.elapsed().as_secs_f64();
     let cpu = fleet.cpu(ground)?.since(cpu_before);
     publish.close().await;
     consume.close().await;
-    Ok(Run { jobs, began, submitted, answered, cpu, cpu_before })
+    Ok(Run { began, answered, cpu, cpu_before })
 }
 
 /// Publishes everything, with no more than [`IN_FLIGHT`] unconfirmed.

@@ -47,8 +47,7 @@ const HIT_PERCENT: f64 = 90.0;
 /// Holds what was counted against the floors.
 pub fn floors(share: f64, jobs: u64, faults: &[Fault], counters: &Counters) -> Vec<Floor> {
     let counted = COUNTED.map(|(of, full, seen)| {
-        // What a full campaign meets a few times only, a short one may not meet at all.
-        let at_least = (full * share).floor();
+        let at_least = (full * share).floor().max(1.0);
         Floor { of, at_least, seen: seen(counters) as f64 }
     });
     let of = |kinds: &[Kind]| -> Vec<&Fault> {

@@ -38,7 +38,7 @@ async fn whatever_process_crashes_at_whatever_point_nothing_is_lost() -> anyhow:
             setting("WORKER_DETACH_AFTER_MS", "60"),
             setting("WORKER_DRAIN_MS", "20"),
             setting("SERVER_DELIVER_TRIES", "3"),
-            setting("SERVER_PARKED_MS", "600000"),
+            setting("SERVER_PARKED_MS", "60000"),
         ],
     };
     let outcome = stage::run(&stage).await?;

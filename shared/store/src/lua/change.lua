@@ -23,29 +23,30 @@ local function now_ms()
   return now
 end
 
+-- What was gathered for a key.
+local function of(gathered, key)
+  local found = gathered[key]
+  if not found then
+    found = {}
+    gathered[key] = found
+  end
+  return found
+end
+
 -- Sorted sets: the score of a member, or false if it is to go.
 local sets = {}
 local function score(key, member, at)
-  local set = sets[key]
-  if not set then
-    set = {}
-    sets[key] = set
-  end
-  set[member] = at
+  of(sets, key)[member] = at
 end
 
 -- Counters in hashes; one that comes to nothing goes. Returns what it is then.
 local counters = {}
 local function count(key, field, by)
-  local of = counters[key]
-  if not of then
-    of = {}
-    counters[key] = of
-  end
-  local counter = of[field]
+  local fields = of(counters, key)
+  local counter = fields[field]
   if not counter then
     counter = { tonumber(redis.call('HGET', key, field) or 0), 0 }
-    of[field] = counter
+    fields[field] = counter
   end
   counter[2] = counter[2] + by
   return counter[1] + counter[2]
@@ -54,11 +55,7 @@ end
 -- Lists of the last finished jobs: members in their order.
 local recent = {}
 local function finished(key, member)
-  local members = recent[key]
-  if not members then
-    members = {}
-    recent[key] = members
-  end
+  local members = of(recent, key)
   members[#members + 1] = member
 end
 
@@ -79,8 +76,8 @@ local function write_what_is_shared()
     if #leaving > 0 then redis.call('ZREM', key, unpack(leaving)) end
     if #entering > 0 then redis.call('ZADD', key, unpack(entering)) end
   end
-  for key, of in pairs(counters) do
-    for field, counter in pairs(of) do
+  for key, fields in pairs(counters) do
+    for field, counter in pairs(fields) do
       if counter[1] + counter[2] <= 0 then
         redis.call('HDEL', key, field)
       elseif counter[2] ~= 0 then

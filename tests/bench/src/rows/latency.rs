@@ -75,7 +75,7 @@ async fn sent_one_by_one(ground: &Ground, prefix: &str) -> anyhow::Result<Vec<f6
         tokio::time::sleep(PAUSE).await;
     }
     let (cpu, cpu_before) = (Cpu::default(), Cpu::default());
-    let run = Run { jobs: JOBS, began, submitted: 0.0, answered: 0.0, cpu, cpu_before };
+    let run = Run { began, answered: 0.0, cpu, cpu_before };
     let store = ground.store().await?;
     until_each_done(ground, &store, &traffic, &run).await?;
     let times = results(&store, &traffic).await?;
