@@ -108,9 +108,9 @@ async fn h22_jobs_of_many_slots_are_run_listed_and_found_as_those_of_one() -> an
     Ok(server.stop().await?)
 }
 
-/// Many jobs are written in one call of a script, and what they share at its end. One whose timeline
-/// is in the way, as a key of another type, fails the call; the others in it are whole all the same,
-/// for when the call is made again they are found recorded, and nothing is written of them.
+/// Many jobs are written in one call of a script, and what they share at its end. One fails the
+/// call, because a key of another type stands where its timeline is to be. The others are whole all
+/// the same: when the call is made again they are found recorded, and nothing is written of them.
 #[tokio::test]
 async fn a_job_that_cannot_be_written_keeps_no_other_in_its_call_from_being_written_whole()
 -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 -- Appended to every script that change.lua is prepended to: calls it for one job after another. One
--- that fails (a key of another type is in its way) keeps no other from being written whole; the call
--- fails then, and is made again.
+-- that fails (a key of another type is in its way) keeps no other from being written whole; then
+-- the call fails, and is made again.
 -- ARGV  1 how many jobs   then for each job: how many KEYS, how many ARGV, its ARGV
 local replies, key_at, arg_at, failure = {}, 0, 1, nil
 for n = 1, tonumber(every_arg[1]) do
