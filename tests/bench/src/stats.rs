@@ -1,8 +1,14 @@
 //! The few figures that stand for many.
 
-/// The middle one.
+/// The middle one, or what is between the two in the middle.
 pub fn median(values: &[f64]) -> f64 {
-    percentile(values, 50.0)
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match (sorted.len(), sorted.len() / 2) {
+        (0, _) => 0.0,
+        (count, middle) if count % 2 == 0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
+        (_, middle) => sorted[middle],
+    }
 }
 
 /// The value that so many percent do not exceed; 0 of nothing.
@@ -29,6 +35,7 @@ mod tests {
     fn the_middle_and_the_end_of_some_values() {
         let values = [3.0, 1.0, 2.0];
         assert!((median(&values) - 2.0).abs() < f64::EPSILON);
+        assert!((median(&[4.0, 1.0]) - 2.5).abs() < f64::EPSILON);
         assert!((percentile(&values, 99.0) - 3.0).abs() < f64::EPSILON);
         assert!((median_ratio(&[2.0, 6.0, 9.0], &[1.0, 2.0, 3.0]) - 3.0).abs() < f64::EPSILON);
         assert!(median(&[]).abs() < f64::EPSILON);
