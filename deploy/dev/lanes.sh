@@ -3,8 +3,8 @@
 # are supported, and ends with a table. Logs are in target/lanes. Fails if anything did.
 set -eu
 
-seconds=${SOAK_SECONDS:-60}
-jobs=${SOAK_JOBS:-2000}
+seconds=${SOAK_SECONDS:-90}
+jobs=${SOAK_JOBS:-3000}
 export RUST_TEST_THREADS=6 # as make test
 
 cd "$(dirname "$0")/../.."

@@ -41,6 +41,8 @@ const PACE_MIN: f64 = 0.2;
 /// The share of the time, and of the jobs, that the second stage takes.
 const ROLL_BACKS_TIME: f64 = 1.0 / 6.0;
 const ROLL_BACKS_JOBS: f64 = 0.1;
+/// Of both in a short campaign: a handful of roll-backs of a few jobs each may hit no job that runs.
+const ROLL_BACKS_SHORT: f64 = 1.0 / 3.0;
 /// What else happens while Redis loses what it has acknowledged.
 const BESIDE_ROLL_BACKS: &[(Kind, u32)] = &[
     (Kind::RolledBack, 40),
@@ -58,15 +60,24 @@ impl Campaign {
         self.time.as_secs_f64() / FULL.as_secs_f64()
     }
 
+    fn is_short(&self) -> bool {
+        self.share() < SHORT
+    }
+
     fn stages(&self) -> [Stage; 2] {
+        let (time, jobs) = if self.is_short() {
+            (ROLL_BACKS_SHORT, ROLL_BACKS_SHORT)
+        } else {
+            (ROLL_BACKS_TIME, ROLL_BACKS_JOBS)
+        };
         let faults = Kind::ALL.iter().filter(|(kind, _)| !kind.is_roll_back());
         let nothing_lost = Stage {
             name: "nothing-lost",
             directory: self.directory.join("nothing-lost"),
             programs: self.programs.clone(),
-            time: self.time.mul_f64(1.0 - ROLL_BACKS_TIME),
-            jobs: (self.jobs as f64 * (1.0 - ROLL_BACKS_JOBS)) as u64,
-            faults: self.shared_out(faults),
+            time: self.time.mul_f64(1.0 - time),
+            jobs: (self.jobs as f64 * (1.0 - jobs)) as u64,
+            faults: shared_out(faults, self.share()),
             pace: (self.share() * HURRIES).clamp(PACE_MIN, 1.0),
             size: SIZE,
             crash_rounds: 0,
@@ -78,9 +89,9 @@ impl Campaign {
         let rolled_back = Stage {
             name: "rolled-back",
             directory: self.directory.join("rolled-back"),
-            time: self.time.mul_f64(ROLL_BACKS_TIME),
-            jobs: (self.jobs as f64 * ROLL_BACKS_JOBS) as u64,
-            faults: self.shared_out(BESIDE_ROLL_BACKS.iter()),
+            time: self.time.mul_f64(time),
+            jobs: (self.jobs as f64 * jobs) as u64,
+            faults: shared_out(BESIDE_ROLL_BACKS.iter(), self.share() * time / ROLL_BACKS_TIME),
             fsync: Fsync::Everysec,
             // Whoever keeps no journal has nothing to send again what the store has lost.
             mix: Mix { has_bare: false, has_poison: true, is_dense: false },
@@ -93,14 +104,14 @@ impl Campaign {
     /// A worker's second record that it rebuilds from its message is its last; in a short campaign,
     /// where few come to a second one, its first.
     fn rebuilds(&self) -> String {
-        let nth = if self.share() < SHORT { 1 } else { 2 };
+        let nth = if self.is_short() { 1 } else { 2 };
         format!("{}:{nth}", Point::WorkRebuilt.as_str())
     }
+}
 
-    fn shared_out<'a>(&self, full: impl Iterator<Item = &'a (Kind, u32)>) -> Vec<(Kind, u32)> {
-        let count = |full: u32| (f64::from(full) * self.share()).round().max(1.0) as u32;
-        full.map(|(kind, full)| (*kind, count(*full))).collect()
-    }
+/// How often each kind comes in such a share of a full campaign: once at least.
+fn shared_out<'a>(full: impl Iterator<Item = &'a (Kind, u32)>, share: f64) -> Vec<(Kind, u32)> {
+    full.map(|(kind, full)| (*kind, (f64::from(*full) * share).round().max(1.0) as u32)).collect()
 }
 
 /// Makes a campaign and returns what was found.
