@@ -11,7 +11,7 @@ demo: ## the order desk with real processes, killed and recovered; ends with a t
 	@target/debug/counterfoil-demo
 
 test: ## every test, on private nodes
-	@deploy/dev/install.sh python node go
+	@deploy/dev/install.sh python node go strace
 	cargo test --locked --workspace --no-run
 	cargo build --locked -p counterfoil -p counterfoil-order-desk
 	RUST_TEST_THREADS=6 cargo test --locked --workspace # they mostly wait: for leases, for nodes

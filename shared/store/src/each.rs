@@ -1,5 +1,7 @@
 //! One call of a script for many jobs: what they share (sets, counters) is then written once.
 
+use std::collections::HashMap;
+
 use redis::{Cmd, Pipeline, ToRedisArgs, Value};
 
 use crate::scripts::LuaScript;
@@ -29,37 +31,88 @@ impl JobCall {
     }
 }
 
-/// Which jobs go in one call: of one slot, in their order.
-fn together(slots: &[u16]) -> Vec<Vec<usize>> {
+/// What jobs of one call have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    slot: u16,
+    keys: usize,
+    args: usize,
+}
+
+impl JobCall {
+    fn shape(&self) -> Shape {
+        let args = self.args.args_iter().count();
+        Shape { slot: self.slot, keys: self.keys.len(), args }
+    }
+
+    /// Its ARGV. None of ours is a cursor.
+    fn arguments(&self) -> Vec<&[u8]> {
+        self.args
+            .args_iter()
+            .map(|arg| match arg {
+                redis::Arg::Simple(bytes) => bytes,
+                _ => &[],
+            })
+            .collect()
+    }
+}
+
+/// Which jobs go in one call: of one shape, in their order. A job that is there twice keeps its own
+/// order: its second call is not in an earlier command than its first. `jobs` have a shape and a
+/// name each.
+fn together(jobs: &[(Shape, &str)]) -> Vec<Vec<usize>> {
     let mut calls: Vec<Vec<usize>> = Vec::new();
-    for (place, slot) in slots.iter().enumerate() {
-        let last = calls.iter_mut().rev().find(|call| slots[call[0]] == *slot);
-        match last.filter(|call| call.len() < TOGETHER_MAX) {
-            Some(call) => call.push(place),
-            None => calls.push(vec![place]),
-        }
+    let mut last_of: HashMap<&str, usize> = HashMap::with_capacity(jobs.len());
+    for (place, (shape, name)) in jobs.iter().enumerate() {
+        let earliest = last_of.get(name).copied().unwrap_or_default();
+        let fits = |call: &Vec<usize>| call.len() < TOGETHER_MAX && jobs[call[0]].0 == *shape;
+        let number = (earliest..calls.len()).rev().find(|number| fits(&calls[*number]));
+        let number = number.unwrap_or_else(|| {
+            calls.push(Vec::new());
+            calls.len() - 1
+        });
+        calls[number].push(place);
+        last_of.insert(name, number);
     }
     calls
 }
 
+/// At which places the lists are not all the same.
+fn differing<T: PartialEq>(lists: &[Vec<T>]) -> Vec<usize> {
+    let Some((first, others)) = lists.split_first() else { return Vec::new() };
+    let differs = |place: &usize| others.iter().any(|list| list[*place] != first[*place]);
+    (0..first.len()).filter(differs).collect()
+}
+
+/// One call for jobs of one shape, as each.lua reads it: the first one whole, and of the others
+/// what differs.
 fn call(script: &LuaScript, jobs: &[&JobCall]) -> Cmd {
+    let keys: Vec<Vec<&[u8]>> =
+        jobs.iter().map(|job| job.keys.iter().map(String::as_bytes).collect()).collect();
+    let args: Vec<Vec<&[u8]>> = jobs.iter().map(|job| job.arguments()).collect();
+    let (own_keys, own_args) = (differing(&keys), differing(&args));
+    let (first_keys, first_args) = (keys[0].len(), args[0].len());
     let mut cmd = redis::cmd("EVALSHA");
-    cmd.arg(script.hash()).arg(jobs.iter().map(|job| job.keys.len()).sum::<usize>());
-    for key in jobs.iter().flat_map(|job| &job.keys) {
-        cmd.arg(key);
+    cmd.arg(script.hash()).arg(first_keys + own_keys.len() * (jobs.len() - 1));
+    add(&mut cmd, &keys, &own_keys);
+    cmd.arg(jobs.len()).arg(first_keys).arg(first_args);
+    for places in [&own_keys, &own_args] {
+        // Lua counts from 1.
+        let places: Vec<usize> = places.iter().map(|place| place + 1).collect();
+        cmd.arg(places.len()).arg(places);
     }
-    cmd.arg(jobs.len());
-    for job in jobs {
-        cmd.arg(job.keys.len()).arg(job.args.args_iter().count());
-        for arg in job.args.args_iter() {
-            match arg {
-                redis::Arg::Simple(bytes) => cmd.arg(bytes),
-                // No argument of ours is a cursor.
-                _ => cmd.arg(""),
-            };
+    add(&mut cmd, &args, &own_args);
+    cmd
+}
+
+/// The first list, and of each other one what stands at some places.
+fn add(cmd: &mut Cmd, lists: &[Vec<&[u8]>], places: &[usize]) {
+    cmd.arg(&lists[0]);
+    for list in &lists[1..] {
+        for place in places {
+            cmd.arg(list[*place]);
         }
     }
-    cmd
 }
 
 impl Store {
@@ -75,9 +128,11 @@ impl Store {
         let calls = std::sync::OnceLock::new();
         let pipeline = |epoch| {
             let jobs = build(epoch);
-            let slots: Vec<u16> = jobs.iter().map(|job| job.slot).collect();
             // The same each time: only the epoch differs.
-            let calls = calls.get_or_init(|| together(&slots));
+            let calls = calls.get_or_init(|| {
+                let names = jobs.iter().map(|job| job.keys.first().map_or("", String::as_str));
+                together(&jobs.iter().map(JobCall::shape).zip(names).collect::<Vec<_>>())
+            });
             let mut pipeline = Pipeline::with_capacity(calls.len());
             for places in calls {
                 let jobs: Vec<&JobCall> = places.iter().map(|place| &jobs[*place]).collect();
@@ -109,14 +164,35 @@ fn in_order(calls: Vec<Vec<usize>>, answers: Vec<Value>) -> Result<Vec<Value>, E
 mod tests {
     use super::*;
 
+    fn jobs<'a>(each: &[(u16, usize, &'a str)]) -> Vec<(Shape, &'a str)> {
+        each.iter()
+            .map(|(slot, args, name)| (Shape { slot: *slot, keys: 1, args: *args }, *name))
+            .collect()
+    }
+
     #[test]
-    fn jobs_of_one_slot_go_together_and_their_replies_come_back_in_order() {
-        assert_eq!(together(&[1, 2, 1, 1, 2]), [vec![0, 2, 3], vec![1, 4]]);
-        let many = together(&[7; TOGETHER_MAX + 1]);
+    fn jobs_of_one_shape_go_together_and_their_replies_come_back_in_order() {
+        let two_slots = jobs(&[(1, 1, "a"), (2, 1, "b"), (1, 1, "c"), (1, 2, "d"), (2, 1, "e")]);
+        assert_eq!(together(&two_slots), [vec![0, 2], vec![1, 4], vec![3]]);
+        let many = together(&jobs(&[(7, 1, "a"); TOGETHER_MAX + 1]));
         assert_eq!(many.iter().map(Vec::len).collect::<Vec<_>>(), [TOGETHER_MAX, 1]);
         let of = |numbers: &[i64]| Value::Array(numbers.iter().map(|n| Value::Int(*n)).collect());
-        let replies = in_order(together(&[1, 2, 1]), vec![of(&[10, 12]), of(&[21])]).unwrap();
+        let replies = in_order(vec![vec![0, 2], vec![1]], vec![of(&[10, 12]), of(&[21])]).unwrap();
         assert_eq!(Value::Array(replies), of(&[10, 21, 12]));
-        assert!(in_order(together(&[1, 1]), vec![of(&[1])]).is_err());
+        assert!(in_order(vec![vec![0, 1]], vec![of(&[1])]).is_err());
+    }
+
+    #[test]
+    fn a_job_that_is_there_more_than_once_keeps_its_order() {
+        let again = jobs(&[(1, 1, "a"), (1, 2, "a"), (1, 1, "b"), (1, 1, "a"), (1, 2, "a")]);
+        assert_eq!(together(&again), [vec![0, 2], vec![1], vec![3], vec![4]]);
+    }
+
+    #[test]
+    fn of_what_all_jobs_have_in_common_there_is_one() {
+        let of = |texts: [&'static str; 3]| texts.to_vec();
+        let lists = [of(["a", "x", "1"]), of(["a", "y", "1"]), of(["a", "x", "2"])];
+        assert_eq!(differing(&lists), [1, 2]);
+        assert!(differing(&lists[..1]).is_empty());
     }
 }

@@ -5,6 +5,7 @@ use broker::rights::{SERVER_USER, WORKER_USER};
 use harness::Process;
 
 use crate::ground::Ground;
+use crate::traffic::IN_FLIGHT;
 use crate::usage::{cpu_seconds, peak_memory};
 
 /// How many of each.
@@ -150,6 +151,14 @@ impl Fleet {
         })
     }
 
+    /// The processes of all of them.
+    ///
+    /// # Errors
+    /// One of them has ended.
+    pub fn pids(&self) -> anyhow::Result<Vec<u32>> {
+        self.servers.iter().chain(&self.workers).map(Process::pid).collect()
+    }
+
     /// The most memory that each server, and each worker, has had, in bytes.
     ///
     /// # Errors
@@ -179,6 +188,8 @@ async fn start(ground: &Ground, program: &str, role: &str, user: &str) -> anyhow
         ("COUNTERFOIL_AMQP_URL", ground.amqp_url(user)),
         ("COUNTERFOIL_REDIS_URL", ground.redis_url(user)),
         ("COUNTERFOIL_LOG_FILTER", "warn".to_owned()),
+        // As many as the other job queues may have in hand.
+        ("COUNTERFOIL_WORKER_SLOTS", IN_FLIGHT.to_string()),
     ];
     let environment = environment.map(|(name, value)| (name.to_owned(), value));
     let (process, mut says) = Process::start(program, &[role], &environment, &ground.directory)?;

@@ -53,8 +53,8 @@ if count(KEYS[8], ARGV[17], 1) > most and most > 0 then
   return { 'quota' }
 end
 if record then redis.call('DEL', KEYS[1]) end
-redis.call('HSET', KEYS[1], 'record', 'job', 'state', ARGV[4], 'revision', 1, 'attempt', 0,
-  'epoch', ARGV[12], 'digest', ARGV[2], 'accepted_at', at, 'changed_at', at,
+redis.call('HSET', KEYS[1], 'record', 'job', 'state', ARGV[4], 'revision', '1', 'attempt', '0',
+  'epoch', ARGV[12], 'digest', ARGV[2], 'accepted_at', text(at), 'changed_at', text(at),
   'fence', '0-' .. ARGV[13], 'client', ARGV[17], 'job_id', ARGV[18], unpack(ARGV, 20))
 strings[#strings + 1] = KEYS[6]
 strings[#strings + 1] = ARGV[1]

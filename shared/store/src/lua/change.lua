@@ -23,6 +23,17 @@ local function now_ms()
   return now
 end
 
+-- A number as Redis is to have it. Redis would write each one anew, as a floating-point number.
+local texts = {}
+local function text(number)
+  local known = texts[number]
+  if not known then
+    known = string.format('%.0f', number)
+    texts[number] = known
+  end
+  return known
+end
+
 -- What was gathered for a key.
 local function of(gathered, key)
   local found = gathered[key]
@@ -59,6 +70,17 @@ local function finished(key, member)
   members[#members + 1] = member
 end
 
+-- For how long what has ended so is kept, as its type or its outcome says; read once.
+local kept = {}
+local function kept_for(key, job_type, outcome)
+  local known = of(of(kept, key), job_type)
+  if known[outcome] == nil then
+    local found = redis.call('HMGET', key, job_type .. '/' .. outcome, outcome)
+    known[outcome] = found[1] or found[2]
+  end
+  return known[outcome]
+end
+
 -- Names and values of plain keys.
 local strings = {}
 
@@ -67,7 +89,7 @@ local function write_what_is_shared()
     local entering, leaving = {}, {}
     for member, at in pairs(set) do
       if at then
-        entering[#entering + 1] = at
+        entering[#entering + 1] = text(at)
         entering[#entering + 1] = member
       else
         leaving[#leaving + 1] = member
@@ -96,7 +118,7 @@ end
 -- One line of the timeline: "<revision> <ms> <event> <state> <attempt> <detail>".
 -- Progress overwrites progress; past the limit the oldest line after the first few goes.
 local function remember(revision, at, event, state, attempt, detail, joins)
-  local line = table.concat({ revision, at, event, state, attempt, detail }, ' ')
+  local line = table.concat({ text(revision), text(at), event, state, text(attempt), detail }, ' ')
   if joins then
     local last = redis.call('LINDEX', KEYS[2], -1)
     if last and string.match(last, '^%d+ %d+ (%S+)') == event then
@@ -154,7 +176,7 @@ local function post_event(to, word, state, terminal, revision, at, attempt, valu
     return
   end
   local entry = { 'kind', 'event', 'to', to, 'client', client, 'event', word, 'state', state,
-    'done', terminal, 'revision', revision, 'at', at, 'attempt', attempt }
+    'done', terminal, 'revision', text(revision), 'at', text(at), 'attempt', text(attempt) }
   local size = #entry
   for n = 1, GAP_FROM do
     if values[n] then

@@ -1,13 +1,37 @@
 -- Appended to every script that change.lua is prepended to: calls it for one job after another. One
 -- that fails (a key of another type is in its way) keeps no other from being written whole; then
 -- the call fails, and is made again.
--- ARGV  1 how many jobs   then for each job: how many KEYS, how many ARGV, its ARGV
-local replies, key_at, arg_at, failure = {}, 0, 1, nil
+-- KEYS  those of the first job, then of each other one those that differ
+-- ARGV  1 how many jobs   2 how many KEYS each   3 how many ARGV each   how many KEYS differ, and
+--       which   how many ARGV differ, and which   the ARGV of the first job, then of each other one
+--       those that differ
+local next_arg = 4
+local function places()
+  local first, count = next_arg + 1, tonumber(every_arg[next_arg])
+  next_arg = first + count
+  local found = {}
+  for n = 1, count do found[n] = tonumber(every_arg[first + n - 1]) end
+  return found
+end
+
+local own_keys, own_args = places(), places()
+local next_key = tonumber(every_arg[2]) + 1
+KEYS = { unpack(every_key, 1, next_key - 1) }
+ARGV = { unpack(every_arg, next_arg, next_arg + tonumber(every_arg[3]) - 1) }
+next_arg = next_arg + #ARGV
+
+local replies, failure = {}, nil
 for n = 1, tonumber(every_arg[1]) do
-  local keys, args = tonumber(every_arg[arg_at + 1]), tonumber(every_arg[arg_at + 2])
-  KEYS = { unpack(every_key, key_at + 1, key_at + keys) }
-  ARGV = { unpack(every_arg, arg_at + 3, arg_at + 2 + args) }
-  key_at, arg_at = key_at + keys, arg_at + 2 + args
+  if n > 1 then
+    for _, place in ipairs(own_keys) do
+      KEYS[place] = every_key[next_key]
+      next_key = next_key + 1
+    end
+    for _, place in ipairs(own_args) do
+      ARGV[place] = every_arg[next_arg]
+      next_arg = next_arg + 1
+    end
+  end
   local is_done, reply = pcall(change)
   if is_done then
     replies[n] = reply

@@ -53,7 +53,7 @@ end
 if ARGV[11] == 'cancel' and seen[9] then return { 'cancel' } end
 
 local revision = tonumber(seen[3]) + 1
-local fields = { 'state', to, 'revision', revision, 'changed_at', at }
+local fields = { 'state', to, 'revision', text(revision), 'changed_at', text(at) }
 local given = tonumber(ARGV[next_arg])
 for n = next_arg + 1, next_arg + given do fields[#fields + 1] = ARGV[n] end
 local dispatch = seen[5]
@@ -66,13 +66,12 @@ if ARGV[9] == '1' then
 end
 if terminal == '1' then
   fields[#fields + 1] = 'finished_at'
-  fields[#fields + 1] = at
+  fields[#fields + 1] = text(at)
   -- As long as the job says, or its type, or its outcome.
-  local kept = redis.call('HMGET', KEYS[7], seen[11] .. '/' .. to, to)
-  local keep = seen[13] or kept[1] or kept[2]
+  local keep = seen[13] or kept_for(KEYS[7], seen[11], to)
   if keep then
     fields[#fields + 1] = 'expires_at'
-    fields[#fields + 1] = at + tonumber(keep)
+    fields[#fields + 1] = text(at + tonumber(keep))
     score(KEYS[6], ARGV[1], at + tonumber(keep))
   end
   count(KEYS[8], seen[12], -1)
