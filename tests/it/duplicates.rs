@@ -104,7 +104,12 @@ async fn a_duplicate_is_answered_again_and_changes_nothing() -> anyhow::Result<(
     assert_eq!(event.properties.correlation_id.as_deref(), Some("for reply.shop.first"));
     // The second queue has had its receipt and no event.
     shop.ask("status", &second.queue, json!({"job_id": "A-1"})).await?;
-    assert_eq!(second.next().await?.kind, "status");
+    let mut next = second.next().await?;
+    while next.kind == "receipt" {
+        // One that the broker does not confirm in time is sent again.
+        next = second.next().await?;
+    }
+    assert_eq!(next.kind, "status");
     assert_eq!(runs.of("shop:A-1"), 1);
     worker.stop().await?;
     Ok(server.stop().await?)

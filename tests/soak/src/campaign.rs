@@ -41,7 +41,7 @@ const PACE_MIN: f64 = 0.2;
 /// The share of the time, and of the jobs, that the second stage takes.
 const ROLL_BACKS_TIME: f64 = 1.0 / 6.0;
 const ROLL_BACKS_JOBS: f64 = 0.1;
-/// Of both in a short campaign: a handful of roll-backs of a few jobs each may hit no job that runs.
+/// Of both in a short campaign: a handful of roll-backs may hit no job that runs.
 const ROLL_BACKS_SHORT: f64 = 1.0 / 3.0;
 /// What else happens while Redis loses what it has acknowledged.
 const BESIDE_ROLL_BACKS: &[(Kind, u32)] = &[
