@@ -193,7 +193,8 @@ async fn message(links: &Links, entry: &Entry) -> Result<Result<Outgoing, String
         Ok(to) => to,
         Err(reason) => return Ok(Err(reason)),
     };
-    let text = |name: &str| entry.fields.get(name).filter(|text| !text.is_empty()).cloned();
+    let text =
+        |name: &str| entry.fields.get(name).filter(|text| !text.is_empty()).map(str::to_owned);
     let correlation_id = text("correlation_id");
     let (properties, body) = match entry.field("kind") {
         "event" => {
@@ -210,7 +211,7 @@ async fn message(links: &Links, entry: &Entry) -> Result<Result<Outgoing, String
             (receipt.properties(Kind::Receipt, correlation_id), body)
         }
     };
-    let batch = entry.fields.contains_key("batch");
+    let batch = entry.fields.get("batch").is_some();
     Ok(Ok(Outgoing { to, properties, body, batch }))
 }
 
@@ -240,7 +241,7 @@ async fn waited_for(links: &Links, entry: &Entry) -> Result<(Kind, Answer), stor
 }
 
 fn event(entry: &Entry) -> Answer {
-    let text = |name: &str| entry.fields.get(name).cloned();
+    let text = |name: &str| entry.fields.get(name).map(str::to_owned);
     let number = |name: &str| entry.fields.get(name).and_then(|value| value.parse().ok());
     Answer {
         job_id: text("job_id"),

@@ -77,24 +77,44 @@ impl Keys {
         crc16(name.member().as_bytes()) % self.slots
     }
 
+    /// A key of a slot. Built by hand: every call of a script has a dozen of them.
+    fn of_slot(&self, slot: u16, what: &str, whose: &[&str]) -> String {
+        // The braces, the colons, and a number of five digits.
+        let length = what.len() + whose.iter().map(|part| part.len() + 1).sum::<usize>() + 9;
+        let mut key = String::with_capacity(self.prefix.len() + length);
+        key.push_str(&self.prefix);
+        key.push_str(":{");
+        match slot {
+            0 => key.push('0'),
+            other => key.push_str(&other.to_string()),
+        }
+        key.push_str("}:");
+        key.push_str(what);
+        for part in whose {
+            key.push(':');
+            key.push_str(part);
+        }
+        key
+    }
+
     /// The record.
     pub fn job(&self, name: &JobName) -> String {
-        format!("{}:{{{}}}:job:{}", self.prefix, self.slot(name), name.member())
+        self.of_slot(self.slot(name), "job", &[name.client.as_str(), name.job_id.as_str()])
     }
 
     /// The timeline.
     pub fn history(&self, name: &JobName) -> String {
-        format!("{}:{{{}}}:history:{}", self.prefix, self.slot(name), name.member())
+        self.of_slot(self.slot(name), "history", &[name.client.as_str(), name.job_id.as_str()])
     }
 
     /// What names a ticket's job. The ticket carries its slot.
     pub fn ticket(&self, ticket: Ticket) -> String {
-        format!("{}:{{{}}}:ticket:{ticket}", self.prefix, ticket.slot())
+        self.of_slot(ticket.slot(), "ticket", &[&ticket.to_string()])
     }
 
     /// Timers.
     pub fn due(&self, slot: u16) -> String {
-        format!("{}:{{{slot}}}:due", self.prefix)
+        self.of_slot(slot, "due", &[])
     }
 
     /// The set that lists the jobs of a state; `None` for states that are not listed.
@@ -109,63 +129,63 @@ impl Keys {
     pub fn state_set(&self, slot: u16, state: State) -> Option<String> {
         match state {
             State::Succeeded | State::Cancelled | State::Expired | State::Parked => None,
-            _ => Some(format!("{}:{{{slot}}}:{state}", self.prefix)),
+            _ => Some(self.of_slot(slot, state.as_str(), &[])),
         }
     }
 
     /// The parked jobs of a type.
     pub fn parked(&self, slot: u16, job_type: &str) -> String {
-        format!("{}:{{{slot}}}:{}:{job_type}", self.prefix, State::Parked)
+        self.of_slot(slot, State::Parked.as_str(), &[job_type])
     }
 
     /// A client's jobs.
     pub fn client_jobs(&self, slot: u16, client: &ClientName) -> String {
-        format!("{}:{{{slot}}}:client:{client}", self.prefix)
+        self.of_slot(slot, "client", &[client.as_str()])
     }
 
     /// A client's jobs with a tag.
     pub fn tag(&self, slot: u16, client: &ClientName, tag: &str) -> String {
-        format!("{}:{{{slot}}}:tag:{client}:{tag}", self.prefix)
+        self.of_slot(slot, "tag", &[client.as_str(), tag])
     }
 
     /// The last finished jobs of a type.
     pub fn recent(&self, slot: u16, job_type: &JobType) -> String {
-        format!("{}:{{{slot}}}:recent:{job_type}", self.prefix)
+        self.of_slot(slot, "recent", &[job_type.as_str()])
     }
 
     /// How many jobs are not finished, by client.
     pub fn unfinished(&self, slot: u16) -> String {
-        format!("{}:{{{slot}}}:unfinished", self.prefix)
+        self.of_slot(slot, "unfinished", &[])
     }
 
     /// When records are retired.
     pub fn retire(&self, slot: u16) -> String {
-        format!("{}:{{{slot}}}:retire", self.prefix)
+        self.of_slot(slot, "retire", &[])
     }
 
     /// For how long finished jobs are kept.
     pub fn retention(&self, slot: u16) -> String {
-        format!("{}:{{{slot}}}:retention", self.prefix)
+        self.of_slot(slot, "retention", &[])
     }
 
     /// Jobs that somebody waits for.
     pub fn waits(&self, slot: u16) -> String {
-        format!("{}:{{{slot}}}:waits", self.prefix)
+        self.of_slot(slot, "waits", &[])
     }
 
     /// Messages still to be delivered.
     pub fn outbox(&self, slot: u16) -> String {
-        format!("{}:{{{slot}}}:outbox", self.prefix)
+        self.of_slot(slot, "outbox", &[])
     }
 
     /// Those that are tried again later.
     pub fn outbox_later(&self, slot: u16) -> String {
-        format!("{}:{{{slot}}}:outbox:later", self.prefix)
+        self.of_slot(slot, "outbox", &["later"])
     }
 
     /// How many wait, by client.
     pub fn outbox_waiting(&self, slot: u16) -> String {
-        format!("{}:{{{slot}}}:outbox:waiting", self.prefix)
+        self.of_slot(slot, "outbox", &["waiting"])
     }
 
     /// Which queue serves which type.

@@ -4,7 +4,7 @@
 //! broker has confirmed it into the queue that was named, or when it is given up and the ledger
 //! says so. An entry that is put off stays in the stream; a sorted set says when it is tried again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use job::ClientName;
 use redis::aio::MultiplexedConnection;
@@ -32,13 +32,29 @@ pub struct Entry {
     /// How often it was tried before.
     pub tries: u32,
     /// Its fields.
-    pub fields: HashMap<String, String>,
+    pub fields: Fields,
+}
+
+/// Names and values, in their order. There are few of them.
+#[derive(Debug, Clone, Default)]
+pub struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// The value under a name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// Name and value.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
 }
 
 impl Entry {
     /// A field; empty where there is none.
     pub fn field(&self, name: &str) -> &str {
-        self.fields.get(name).map(String::as_str).unwrap_or_default()
+        self.fields.get(name).unwrap_or_default()
     }
 
     /// The job that it is about.
@@ -184,7 +200,7 @@ impl Store {
             call.arg(&entry.id)
                 .arg(entry.later.as_deref().unwrap_or_default())
                 .arg(u8::from(entry.field("kind") == "event"))
-                .arg(entry.fields.get("revision").map_or("0", String::as_str))
+                .arg(entry.fields.get("revision").unwrap_or("0"))
                 .arg(*reason)
                 .arg(entry.field("to"))
         })
@@ -322,16 +338,18 @@ fn stream_entries(slot: u16, list: Value) -> Vec<Entry> {
         .collect()
 }
 
-fn pairs(fields: Value) -> HashMap<String, String> {
-    let Value::Array(fields) = fields else { return HashMap::new() };
-    let mut map = HashMap::with_capacity(fields.len() / 2);
+fn pairs(fields: Value) -> Fields {
+    let Value::Array(fields) = fields else { return Fields::default() };
+    let mut pairs = Vec::with_capacity(fields.len() / 2);
     let mut fields = fields.into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-        map.insert(text(name), text(value));
+        pairs.push((text(name), text(value)));
     }
-    map
+    Fields(pairs)
 }
 
 fn text(value: Value) -> String {
-    String::from_utf8_lossy(&bytes(value).unwrap_or_default()).into_owned()
+    let bytes = bytes(value).unwrap_or_default();
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }

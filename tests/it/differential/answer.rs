@@ -68,9 +68,8 @@ pub(super) fn told(entries: &[(Taken, Posted)]) -> String {
 }
 
 pub(super) fn told_by_store(entries: &[Entry]) -> String {
-    let sorted = |entry: &Entry| entry.fields.clone().into_iter().collect();
     let all = entries.iter().map(|entry| {
-        let fields: std::collections::BTreeMap<String, String> = sorted(entry);
+        let fields: std::collections::BTreeMap<&str, &str> = entry.fields.iter().collect();
         format!("{fields:?}")
     });
     all.collect::<Vec<_>>().join("; ")
