@@ -30,6 +30,7 @@ mod numbered;
 mod operate;
 mod order_desk;
 mod package;
+mod private_nodes;
 mod program;
 mod promises;
 mod raw_bytes;

@@ -80,6 +80,9 @@ impl RabbitMq {
         }
         self.child.kill().ok();
         self.child.wait().ok();
+        // That was the shell around it. A node that is large takes a while to end: as long as it
+        // listens, one that is started again would seem to work already.
+        wait_until(STOPS_WITHIN, || !ports::is_open(self.ports.amqp));
     }
 
     /// Ends it in an orderly way, to be started again.
