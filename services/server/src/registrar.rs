@@ -296,9 +296,12 @@ async fn send_answers(links: Arc<Links>, courier: Courier, mut waiting: mpsc::Re
             if matches!(outcome, Delivered::Confirmed | Delivered::Sent) {
                 continue;
             }
+            // Who has sent it again will ask, or send it again: from another queue by then.
+            let is_for_nobody =
+                outcome == Delivered::NoQueue && answer.answer.duplicate == Some(true);
             match &answer.receipt_of {
-                Some(name) => post_receipt(&links, name, &answer.message()).await,
-                None => {
+                Some(name) if !is_for_nobody => post_receipt(&links, name, &answer.message()).await,
+                _ => {
                     let queue = answer.to.name();
                     tracing::debug!(queue, ?outcome, "an answer was not delivered");
                 }

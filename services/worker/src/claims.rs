@@ -132,8 +132,15 @@ pub(crate) async fn claim(
     let claims: Vec<Claim> =
         candidates.iter().map(|candidate| to_claim(shared, candidate, idle)).collect();
     let mut backoff = Backoff::default();
+    let lease = Duration::from_millis(shared.settings.worker.lease_ms);
     let claimed = loop {
+        let asked = Instant::now();
         match shared.store.claim(&claims).await {
+            // This process may have been stopped, or the answer long on its way: others may have
+            // the right by now, and what has begun elsewhere must not begin here as well.
+            Ok(_) if asked.elapsed() >= lease && !stop.is_cancelled() => {
+                tracing::debug!("claims that took longer than their leases: asked again");
+            }
             Ok(claimed) => break claimed,
             // The nonces stay: a claim whose answer was lost is recognised.
             Err(error) => {

@@ -45,16 +45,41 @@ pub(crate) struct Link {
     pub(crate) has_worked: bool,
 }
 
+/// The pause before a submission is sent again doubles each time, so often: where the line is long,
+/// more of the same makes it longer.
+const DOUBLINGS: u32 = 4;
+
+/// When a submission was last sent on this connection, and how often it was in all.
+#[derive(Default)]
+struct Sent {
+    at: Option<Instant>,
+    times: u32,
+}
+
+impl Sent {
+    fn now(&mut self, now: Instant) {
+        *self = Self { at: Some(now), times: self.times.saturating_add(1) };
+    }
+
+    /// Whether it is to be sent again.
+    fn is_due(&self, pause: Duration, now: Instant) -> bool {
+        let doublings = self.times.saturating_sub(1).min(DOUBLINGS);
+        let pause = pause.saturating_mul(1 << doublings);
+        self.at.is_none_or(|at| now.duration_since(at) >= pause)
+    }
+}
+
 /// What is not settled, across connections.
 #[derive(Default)]
 struct Open {
-    submissions: HashMap<String, (Outgoing, Option<Instant>)>,
+    submissions: HashMap<String, (Outgoing, Sent)>,
     questions: HashMap<String, (&'static str, Vec<u8>)>,
 }
 
 impl Open {
     fn add(&mut self, outgoing: impl Iterator<Item = Outgoing>, sent_at: Instant) {
-        self.submissions.extend(outgoing.map(|it| (it.job_id.clone(), (it, Some(sent_at)))));
+        let sent = || Sent { at: Some(sent_at), times: 1 };
+        self.submissions.extend(outgoing.map(|it| (it.job_id.clone(), (it, sent()))));
     }
 }
 
@@ -128,8 +153,8 @@ impl Link {
         self.has_worked = true;
 
         // Everything that is open is sent again: nobody knows what became of it.
-        for (_, sent_at) in open.submissions.values_mut() {
-            *sent_at = None;
+        for (_, sent) in open.submissions.values_mut() {
+            sent.at = None;
         }
         let sender = self.sender(&queue);
         let ask = |(id, (verb, body)): (&String, &(&'static str, Vec<u8>))| {
@@ -204,11 +229,11 @@ impl Link {
         });
         open.questions.retain(|id, _| self.inbox.is_asking(id));
         let after = Duration::from_millis(self.settings.client.resend_after_ms);
-        let mut waiting = Vec::new();
-        for (outgoing, sent_at) in open.submissions.values_mut() {
-            if waiting.len() < CHUNK && sent_at.is_none_or(|at| at.elapsed() >= after) {
+        let (mut waiting, now) = (Vec::new(), Instant::now());
+        for (outgoing, sent) in open.submissions.values_mut() {
+            if waiting.len() < CHUNK && sent.is_due(after, now) {
                 waiting.push(outgoing.clone());
-                *sent_at = Some(Instant::now());
+                sent.now(now);
             }
         }
         let parcels = self.sender(queue).submissions(&waiting, self.inbox.goes_alone());
@@ -259,5 +284,27 @@ impl Link {
 
     fn sender<'a>(&'a self, queue: &'a str) -> Sender<'a> {
         Sender { client: &self.client, origin: &self.origin, queue }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At the same pace for ever, a line that was once behind by more than one pause filled up with
+    /// copies of what stood in it already.
+    #[test]
+    fn the_pause_before_a_submission_is_sent_again_doubles_up_to_sixteen_times() {
+        let (pause, mut sent, mut now) = (Duration::from_secs(10), Sent::default(), Instant::now());
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            let from = now;
+            while !sent.is_due(pause, now) {
+                now += Duration::from_secs(1);
+            }
+            pauses.push((now - from).as_secs());
+            sent.now(now);
+        }
+        assert_eq!(pauses, [0, 10, 20, 40, 80, 160, 160]);
     }
 }

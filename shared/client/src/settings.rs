@@ -25,7 +25,8 @@ pub struct ClientSettings {
     pub journal_keep_ms: u64,
     /// `ip` (this machine's address, or its name if it has none), or a label.
     pub origin: String,
-    /// A submission without a receipt is sent again after so long.
+    /// A submission without a receipt is sent again after so long, then after twice that, and so
+    /// on, up to sixteen times.
     pub resend_after_ms: u64,
     /// How long an answer is waited for.
     pub answer_timeout_ms: u64,

@@ -100,6 +100,8 @@ impl World {
         settings.worker.backoff_first_ms = 50;
         settings.server.deliver_backoff_ms = 50;
         settings.server.deliver_tries = 3;
+        // A receipt that a busy machine's broker is slow to confirm would come twice.
+        settings.server.deliver_timeout_ms = 5000;
         settings.client.resend_after_ms = 2000;
         Ok(Self { name, settings, directory, nodes })
     }

@@ -11,7 +11,7 @@ use crate::fleet::{Armed, Fleet, Role};
 use crate::stage::Stage;
 
 /// No more is needed than this.
-const ENDS_WITHIN: Duration = Duration::from_secs(180);
+const ENDS_WITHIN: Duration = Duration::from_secs(420);
 /// Parked jobs come from a work queue that is full for a moment.
 const FULL_EVERY: Duration = Duration::from_secs(2);
 

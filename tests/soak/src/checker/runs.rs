@@ -68,9 +68,11 @@ impl Case<'_> {
             }
             let number = number_of(fence);
             // A number may be lost; with its nonce it is another right all the same.
-            if let Some((known, _)) =
-                last.filter(|(known, at)| number <= *known && !self.claim_may_be_lost(*at))
-            {
+            if let Some((known, _)) = last.filter(|(known, began)| {
+                number <= *known
+                    && !self.claim_may_be_lost(*began)
+                    && !self.was_stopped_over(fence, *began, *at)
+            }) {
                 let seen = format!("the right {fence} came after {known}");
                 findings.add(Invariant::I7, self.name, seen);
             }
@@ -86,6 +88,19 @@ impl Case<'_> {
                 findings.add(Invariant::I7, self.name, seen);
             }
         }
+    }
+
+    /// Whether the process of a run was stopped between its claim and its beginning, and the later
+    /// right came meanwhile.
+    fn was_stopped_over(&self, fence: &str, later_began: Micros, began: Micros) -> bool {
+        let is_of = |seen: &Seen| matches!(seen, Seen::Began { fence: of, .. } if of == fence);
+        let pid = self.job.runs.iter().find(|entry| is_of(&entry.seen)).map(|entry| entry.pid);
+        self.faults.iter().any(|fault| {
+            fault.kind == Kind::WorkerPaused
+                && fault.effect.pid == pid
+                && (fault.from..=fault.until).contains(&later_began)
+                && began <= fault.until.saturating_add(CLAIMED_WITHIN)
+        })
     }
 
     /// Whether the claim may be lost of a run that began then.

@@ -39,7 +39,7 @@ pub(super) struct Crashes {
 }
 
 /// A process that does not come to its point within so long makes room for the next one.
-const COMES_WITHIN: Duration = Duration::from_secs(12);
+const COMES_WITHIN: Duration = Duration::from_secs(20);
 /// Only one server reads the line: one that is to crash there gets its turn after so long.
 const TURN_WITHIN: Duration = Duration::from_secs(3);
 /// So often a point is tried.
