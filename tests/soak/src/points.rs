@@ -4,16 +4,21 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use faults::Point;
+use job::QueueName;
+use redis::AsyncCommands as _;
+use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
 
-use crate::faults::{Injector, Kind};
 use crate::fleet::{Armed, Fleet, Role};
+use crate::handlers::TYPE;
 use crate::stage::Stage;
+use crate::world::{SLOT, keys};
 
 /// No more is needed than this.
 const ENDS_WITHIN: Duration = Duration::from_secs(420);
-/// Parked jobs come from a work queue that is full for a moment.
-const FULL_EVERY: Duration = Duration::from_secs(2);
+/// Jobs are parked because nobody has announced their type; they come, and go, within so long.
+const PARKED_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What takes seconds to come about has fewer turns.
 const RARE: [Point; 4] =
@@ -32,7 +37,7 @@ fn role(point: Point) -> Option<Role> {
 /// Returns when every point has had its turns.
 pub(crate) async fn crash_everywhere(
     fleet: &Fleet,
-    injector: &Injector,
+    redis: &mut MultiplexedConnection,
     stage: &Stage,
 ) -> anyhow::Result<()> {
     let mut random = fastrand::Rng::with_seed(stage.seed);
@@ -52,19 +57,28 @@ pub(crate) async fn crash_everywhere(
         let until = Instant::now() + ENDS_WITHIN;
         while fleet.crashed().to_come > 0 {
             ensure!(Instant::now() < until, "after {ENDS_WITHIN:?}: {:?}", fleet.crashed());
-            tokio::select! {
-                () = tokio::time::sleep(FULL_EVERY), if roles.contains(&Role::Server) => {
-                    injector.once(Kind::WorkQueueFull).await?;
-                }
-                () = until_all_have(fleet) => {}
+            if roles.contains(&Role::Server) {
+                park_some(redis).await?;
             }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
     Ok(())
 }
 
-async fn until_all_have(fleet: &Fleet) {
-    while fleet.crashed().to_come > 0 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+/// Lets jobs be parked and released again, as after a roll-back that took the announcements.
+async fn park_some(redis: &mut MultiplexedConnection) -> anyhow::Result<()> {
+    let (types, parked) = (keys().types(), keys().parked(SLOT, TYPE));
+    for has_parked in [true, false] {
+        if has_parked {
+            let () = redis.hdel(&types, TYPE).await?;
+        } else {
+            let () = redis.hset(&types, TYPE, QueueName::default().as_str()).await?;
+        }
+        let until = Instant::now() + PARKED_WITHIN;
+        while Instant::now() < until && redis.exists::<_, bool>(&parked).await? != has_parked {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
+    Ok(())
 }

@@ -31,7 +31,8 @@ pub struct Stage {
     pub programs: Programs,
     /// For how long faults are made.
     pub time: Duration,
-    /// Jobs in all.
+    /// Jobs in all; where processes crash at points, which goes on for as long as it takes, so many
+    /// in `time`.
     pub jobs: u64,
     /// The fleet.
     pub size: Size,
@@ -94,7 +95,8 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     let recipe = Recipe {
         directory: directory.clone(),
         programs: stage.programs.clone(),
-        jobs_per_client,
+        // Crashes end when every point has had its turns, and until then there must be jobs.
+        jobs_per_client: if stage.crash_rounds > 0 { u64::MAX } else { jobs_per_client },
         rate: jobs_per_client as f64 / stage.time.as_secs_f64().max(1.0) * 1.1,
         mix: stage.mix,
         environment: stage.environment.clone(),
@@ -106,7 +108,8 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     let injector = Injector::new(Arc::clone(&world), links, fleet.clone(), stage.pace);
     let began = Instant::now();
     if stage.crash_rounds > 0 {
-        points::crash_everywhere(&fleet, &injector, stage).await?;
+        let mut redis = world.lock().await.root().await?;
+        points::crash_everywhere(&fleet, &mut redis, stage).await?;
     } else {
         injector.run(&stage.faults, stage.time, stage.seed).await?;
         tokio::time::sleep_until(began + stage.time).await;

@@ -23,7 +23,7 @@ async fn whatever_process_crashes_at_whatever_point_nothing_is_lost() -> anyhow:
         name: "crash points",
         directory,
         programs: Programs::beside(env!("CARGO_BIN_EXE_counterfoil-soak").into())?,
-        // What a slow machine keeps up with; it ends with the last crash.
+        // A pace that a slow machine keeps up with; it ends with the last crash.
         time: Duration::from_secs(300),
         jobs: 8_000,
         size: Size { servers: 4, workers: 2, clients: 2 },
