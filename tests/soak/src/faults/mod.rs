@@ -219,9 +219,6 @@ impl Injector {
     }
 
     /// Makes one fault now.
-    ///
-    /// # Errors
-    /// It could not be made or healed.
     async fn once(&self, kind: Kind) -> anyhow::Result<()> {
         let from = now();
         let effect = self.make(kind).await.with_context(|| format!("{kind:?}"))?;
