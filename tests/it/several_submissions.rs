@@ -209,3 +209,20 @@ async fn what_a_submission_of_a_list_says_itself_counts() -> anyhow::Result<()> 
     }
     desk.close().await
 }
+
+/// A quota is for those who came first, also where they ask for different things: the second one
+/// was refused once, and the third one taken.
+#[tokio::test]
+async fn a_quota_takes_those_of_a_list_that_stand_first() -> anyhow::Result<()> {
+    let mut desk = Desk::with(|settings| settings.unfinished_per_client_max = 2).await?;
+    let tagged = json!({"job_id": "A-2", "body": "{}", "headers": {"job-tags": "spring"}});
+    let one = |id: &str| json!({"job_id": id, "body": "{}"});
+    let submissions = numbered(vec![one("A-1"), tagged, one("A-3")]);
+    desk.shop.submit(TYPE, of_list(&desk.shop, &desk.inbox.queue), list(&submissions)).await?;
+    for (n, id) in [(0, "A-1"), (1, "A-2")] {
+        let receipt = desk.inbox.answer_to(&format!("about {n}")).await?;
+        assert_eq!((receipt.kind.as_str(), receipt.text("job_id")), ("receipt", id));
+    }
+    assert_refused(&desk.inbox.answer_to("about 2").await?, Code::Quota, "2");
+    desk.close().await
+}

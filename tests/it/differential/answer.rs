@@ -19,6 +19,7 @@ impl Answer {
 }
 
 /// What the model answers, and what that shows of the scripts.
+#[derive(Clone, Default)]
 pub(super) struct Expected {
     pub(super) text: String,
     pub(super) entries: Vec<(Taken, Posted)>,
@@ -26,6 +27,15 @@ pub(super) struct Expected {
 }
 
 impl Expected {
+    /// Of one after another.
+    pub(super) fn joined(before: Option<Self>, it: Self) -> Self {
+        let Some(mut all) = before else { return it };
+        all.text = format!("{}\n{}", all.text, it.text);
+        all.entries.extend(it.entries);
+        all.tallies.extend(it.tallies);
+        all
+    }
+
     pub(super) fn compare(&self, answer: &Answer) -> Result<(), Difference> {
         let number = (self.entries.len(), answer.entries.len());
         if self.text == answer.text && number.0 == number.1 {

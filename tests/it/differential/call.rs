@@ -61,9 +61,15 @@ pub(super) enum Call {
     List(ClientName, Box<List>),
     Read(JobName),
     Announce(JobType),
+    /// Several of one kind: accepts, claims or changes.
+    Together(Vec<Call>),
 }
 
 impl Call {
+    pub(super) fn limits(&self) -> Option<Limits> {
+        if let Self::Accept(_, limits) = self { Some(*limits) } else { None }
+    }
+
     /// The round trips that decide: before them a call may read, and after them the test does.
     pub(super) fn deciding<'a, T>(&self, spans: &'a [T]) -> &'a [T] {
         match self {

@@ -56,6 +56,7 @@ fn operation() -> BoxedStrategy<Op> {
         (2, list()),
         (1, name().prop_map(|name| Op::Read { name }).boxed()),
         (1, body().prop_map(|body| Op::Announce { body }).boxed()),
+        (8, together()),
     ];
     let rarely = vec![
         (1200, Union::new_weighted(weighted).boxed()),
@@ -220,6 +221,13 @@ fn beat() -> BoxedStrategy<Op> {
     (name(), fence(), lease(), prop::bool::weighted(0.4))
         .prop_map(|(name, fence, lease_ms, detach)| Op::Beat { name, fence, lease_ms, detach })
         .boxed()
+}
+
+/// Jobs in one call, the same one more than once too.
+fn together() -> BoxedStrategy<Op> {
+    let of = |kind: BoxedStrategy<Op>| vec(kind, 2..4);
+    let kinds = prop_oneof![of(accept()), of(claim()), of(super::changing::usual())];
+    kinds.prop_map(Op::Together).boxed()
 }
 
 fn mint((name, fence, token): (Name, Fence, u8)) -> Op {

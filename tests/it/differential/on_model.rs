@@ -12,6 +12,28 @@ use super::answer::{Expected, comparable, page, some, subscribed, told, word};
 use super::call::Call;
 
 impl Call {
+    /// What the model makes of it, for every way in which its parts can have been done at these
+    /// instants: what is of one kind may take several calls.
+    pub(super) fn ways(&self, model: &Model, instants: &[i64]) -> Vec<(Model, Expected)> {
+        let Self::Together(calls) = self else {
+            let way = |at: &i64| {
+                let mut model = model.clone();
+                let expected = self.on_model(&mut model, UnixMillis(*at));
+                (model, expected)
+            };
+            return instants.iter().map(way).collect();
+        };
+        let mut ways = vec![(model.clone(), None::<Expected>)];
+        for call in calls {
+            let longer = |(model, before): &(Model, Option<Expected>)| {
+                let then = |(model, it)| (model, Some(Expected::joined(before.clone(), it)));
+                call.ways(model, instants).into_iter().map(then).collect::<Vec<_>>()
+            };
+            ways = ways.iter().flat_map(longer).collect();
+        }
+        ways.into_iter().filter_map(|(model, expected)| Some((model, expected?))).collect()
+    }
+
     pub(super) fn on_model(&self, model: &mut Model, at: UnixMillis) -> Expected {
         let mut entries = Vec::new();
         let mut also = Vec::new();
@@ -142,6 +164,11 @@ impl Call {
                 let slot = model.slot(name);
                 let ticket = model.ticket_key().ticket(&name.client, &name.job_id, slot);
                 ("", format!("{record:?} {history:?} {payload:?} {:?}", model.resolve(ticket)))
+            }
+            Self::Together(calls) => {
+                let each = calls.iter().map(|call| call.on_model(model, at));
+                let all = each.reduce(|before, it| Expected::joined(Some(before), it));
+                return all.unwrap_or_default();
             }
             Self::Announce(job_type) => {
                 model.announce(&[(job_type.clone(), QueueName::default())]);

@@ -1,9 +1,12 @@
 //! A call on the real store.
 
 use job::QueueName;
-use store::Record;
+use store::accept::Accept;
+use store::change::Change;
+use store::claim::Claim;
 use store::outbox::Entry;
 use store::replay::Replayed;
+use store::{Record, Store};
 
 use super::answer::{Answer, comparable, page, subscribed, told_by_store};
 use super::call::Call;
@@ -111,6 +114,7 @@ impl Call {
                 let named = store.resolve(&[twin.ticket(name)]).await?;
                 format!("{record:?} {history:?} {payload:?} {:?}", named[0])
             }
+            Self::Together(calls) => together(store, calls).await?,
             Self::Announce(job_type) => {
                 store.announce(&[(job_type.clone(), QueueName::default())]).await?;
                 format!("{:?}", store.served_types().await?.contains_key(job_type))
@@ -118,4 +122,32 @@ impl Call {
         };
         Ok(Answer { text, entries })
     }
+}
+
+/// Calls of one kind, as one; an answer a line.
+async fn together(store: &Store, calls: &[Call]) -> Result<String, store::Error> {
+    let (mut accepts, mut claims, mut changes) = (vec![], vec![], vec![]);
+    let mut limits = None;
+    for call in calls {
+        match call {
+            Call::Accept(it, of_all) => {
+                accepts.push(Accept::clone(it));
+                limits = Some(*of_all);
+            }
+            Call::Claim(it) => claims.push(Claim::clone(it)),
+            Call::Change(it) => changes.push(Change::clone(it)),
+            _ => {}
+        }
+    }
+    let mut lines = Vec::new();
+    if let Some(limits) = limits {
+        lines.extend(store.accept(&accepts, limits).await?.iter().map(|it| format!("{it:?}")));
+    }
+    if !claims.is_empty() {
+        lines.extend(store.claim(&claims).await?.iter().map(|it| format!("{it:?}")));
+    }
+    if !changes.is_empty() {
+        lines.extend(store.change(&changes).await?.iter().map(|it| format!("{it:?}")));
+    }
+    Ok(lines.join("\n"))
 }

@@ -225,6 +225,8 @@ pub(super) enum Op {
     Announce {
         body: u8,
     },
+    /// Several of one kind in one call.
+    Together(Vec<Op>),
     /// The store has another run id, so a stretch of time may be lost.
     Reopen,
     /// So many stages, one after another: a timeline that is full.

@@ -102,8 +102,21 @@ impl Twin {
             }
             Op::Read { name: of } => Call::Read(name(of)),
             Op::Announce { body } => Call::Announce(job_type(body)),
+            Op::Together(ops) => self.together(&ops),
             Op::Reopen | Op::Chatter { .. } | Op::Crowd { .. } => return None,
         })
+    }
+
+    /// What is "present" is so before the first of them.
+    fn together(&self, ops: &[Op]) -> Call {
+        let mut calls: Vec<Call> = ops.iter().filter_map(|op| self.resolve(op)).collect();
+        let of_all = calls.iter().find_map(Call::limits);
+        for call in &mut calls {
+            if let (Call::Accept(_, limits), Some(of_all)) = (call, of_all) {
+                *limits = of_all;
+            }
+        }
+        Call::Together(calls)
     }
 
     pub(super) fn chatter(&self, of: Name, n: usize) -> Call {

@@ -144,9 +144,8 @@ impl Twin {
         }
         let held = self.held().await?;
         let mut difference = None;
-        for instant in look::instants(&held, answer.text(), instants) {
-            let mut model = self.model.clone();
-            let expected = call.on_model(&mut model, UnixMillis(instant));
+        let instants = look::instants(&held, answer.text(), instants);
+        for (model, expected) in call.ways(&self.model, &instants) {
             let seen = expected
                 .compare(&answer)
                 .and_then(|()| look::compare(&held, &self.image_with(&model, &expected, &answer)));

@@ -23,7 +23,8 @@ local function now_ms()
   return now
 end
 
--- A number as Redis is to have it. Redis would write each one anew, as a floating-point number.
+-- A number as Redis is to have it. Redis 7.0 would write each one anew, as a floating-point number
+-- with 17 digits; later ones write integers as such.
 local texts = {}
 local function text(number)
   local known = texts[number]
@@ -141,21 +142,21 @@ local function post_answer(wait, client, job_id)
 end
 
 -- Answers those who wait and whose time has come: `over` says whose.
-local function answer_waits(text, client, job_id, over)
-  local kept = {}
-  for _, wait in ipairs(cjson.decode(text)) do
+local function answer_waits(waits, client, job_id, over)
+  local left = {}
+  for _, wait in ipairs(cjson.decode(waits)) do
     if over(wait) then
       post_answer(wait, client, job_id)
     else
-      kept[#kept + 1] = wait
+      left[#left + 1] = wait
     end
   end
-  if #kept == 0 then
+  if #left == 0 then
     redis.call('HDEL', KEYS[1], 'waits')
   else
-    redis.call('HSET', KEYS[1], 'waits', cjson.encode(kept))
+    redis.call('HSET', KEYS[1], 'waits', cjson.encode(left))
   end
-  return kept
+  return left
 end
 
 -- What an event says beside the change itself, in this order: `stage` to `error` are of the record
