@@ -12,7 +12,8 @@ use super::operation::{
     Asked, Changing, Fence, First, Name, Number, Op, Settled, Speaker, Timer, When,
 };
 
-/// Sequences of up to so many operations; most begin with a job, or with one that runs.
+/// Sequences of up to so many operations; most begin with a job, with one that runs, or with some
+/// that end.
 pub(super) fn sequences(most: usize) -> impl Strategy<Value = Vec<Op>> {
     let first = || Just(0usize).boxed();
     let nothing = Just(Vec::new()).boxed();
@@ -20,7 +21,7 @@ pub(super) fn sequences(most: usize) -> impl Strategy<Value = Vec<Op>> {
     let run = (accept_of(first()), claim_of(first())).prop_map(|(one, two)| vec![one, two]);
     let ended = (accept_of(first()), claim_of(first()), super::changing::outcome(0));
     let ended = ended.prop_map(|(one, two, three)| vec![one, two, three]);
-    let beginning = prop_oneof![2 => nothing, 4 => job, 9 => run, 5 => ended];
+    let beginning = prop_oneof![2 => nothing, 4 => job, 9 => run, 5 => ended, 2 => several()];
     (beginning, vec(operation(), 1..=most)).prop_map(|(first, rest)| [first, rest].concat())
 }
 
@@ -220,6 +221,19 @@ fn claim_of(name: BoxedStrategy<Name>) -> BoxedStrategy<Op> {
 fn beat() -> BoxedStrategy<Op> {
     (name(), fence(), lease(), prop::bool::weighted(0.4))
         .prop_map(|(name, fence, lease_ms, detach)| Op::Beat { name, fence, lease_ms, detach })
+        .boxed()
+}
+
+/// Some jobs that come, run and end together.
+fn several() -> BoxedStrategy<Vec<Op>> {
+    let of = |step: fn(Name) -> BoxedStrategy<Op>| {
+        let each: Vec<_> = (0..NAMES).map(step).collect();
+        each.prop_map(Op::Together)
+    };
+    let accepts = of(|name| accept_of(Just(name).boxed()));
+    let claims = of(|name| claim_of(Just(name).boxed()));
+    (accepts, claims, of(super::changing::outcome))
+        .prop_map(|(accepts, claims, ends)| vec![Op::Keep, accepts, claims, ends])
         .boxed()
 }
 
