@@ -22,6 +22,7 @@ mod interleavings;
 mod journal;
 mod journal_disks;
 mod journal_files;
+mod late_claims;
 mod line;
 mod list_bounds;
 mod lists;

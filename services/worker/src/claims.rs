@@ -138,7 +138,11 @@ pub(crate) async fn claim(
         match shared.store.claim(&claims).await {
             // This process may have been stopped, or the answer long on its way: others may have
             // the right by now, and what has begun elsewhere must not begin here as well.
-            Ok(_) if asked.elapsed() >= lease && !stop.is_cancelled() => {
+            Ok(_) if asked.elapsed() >= lease => {
+                // Unacknowledged, the messages come again.
+                if stop.is_cancelled() {
+                    return;
+                }
                 tracing::debug!("claims that took longer than their leases: asked again");
             }
             Ok(claimed) => break claimed,

@@ -27,13 +27,13 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    /// Of one after another.
-    pub(super) fn joined(before: Option<Self>, it: Self) -> Self {
-        let Some(mut all) = before else { return it };
-        all.text = format!("{}\n{}", all.text, it.text);
-        all.entries.extend(it.entries);
-        all.tallies.extend(it.tallies);
-        all
+    /// Of one after another; an answer a line.
+    pub(super) fn and(mut self, next: Self) -> Self {
+        self.text.push_str(&next.text);
+        self.text.push('\n');
+        self.entries.extend(next.entries);
+        self.tallies.extend(next.tallies);
+        self
     }
 
     pub(super) fn compare(&self, answer: &Answer) -> Result<(), Difference> {

@@ -61,13 +61,18 @@ pub(super) enum Call {
     List(ClientName, Box<List>),
     Read(JobName),
     Announce(JobType),
-    /// Several of one kind: accepts, claims or changes.
+    /// Several of one kind: accepts, claims, beats or changes.
     Together(Vec<Call>),
 }
 
 impl Call {
-    pub(super) fn limits(&self) -> Option<Limits> {
-        if let Self::Accept(_, limits) = self { Some(*limits) } else { None }
+    /// What holds for all jobs of a call holds for this one as for another one.
+    pub(super) fn as_for(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Accept(_, limits), Self::Accept(_, of_all)) => *limits = *of_all,
+            (Self::Beat(_, ms), Self::Beat(_, of_all)) => *ms = *of_all,
+            _ => {}
+        }
     }
 
     /// The round trips that decide: before them a call may read, and after them the test does.

@@ -240,7 +240,7 @@ fn several() -> BoxedStrategy<Vec<Op>> {
 /// Jobs in one call, the same one more than once too.
 fn together() -> BoxedStrategy<Op> {
     let of = |kind: BoxedStrategy<Op>| vec(kind, 2..4);
-    let kinds = prop_oneof![of(accept()), of(claim()), of(super::changing::usual())];
+    let kinds = prop_oneof![of(accept()), of(claim()), of(beat()), of(super::changing::usual())];
     kinds.prop_map(Op::Together).boxed()
 }
 

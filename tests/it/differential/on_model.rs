@@ -12,9 +12,15 @@ use super::answer::{Expected, comparable, page, some, subscribed, told, word};
 use super::call::Call;
 
 impl Call {
-    /// What the model makes of it, for every way in which its parts can have been done at these
-    /// instants: what is of one kind may take several calls.
-    pub(super) fn ways(&self, model: &Model, instants: &[i64]) -> Vec<(Model, Expected)> {
+    /// What the model makes of it, for every way in which it can have been done at these instants
+    /// and have been answered so. What is of one kind takes a call for each slot, and for each
+    /// number of arguments, so each part is taken to have an instant of its own.
+    pub(super) fn ways(
+        &self,
+        model: &Model,
+        instants: &[i64],
+        answer: &str,
+    ) -> Vec<(Model, Expected)> {
         let Self::Together(calls) = self else {
             let way = |at: &i64| {
                 let mut model = model.clone();
@@ -23,15 +29,20 @@ impl Call {
             };
             return instants.iter().map(way).collect();
         };
-        let mut ways = vec![(model.clone(), None::<Expected>)];
-        for call in calls {
-            let longer = |(model, before): &(Model, Option<Expected>)| {
-                let then = |(model, it)| (model, Some(Expected::joined(before.clone(), it)));
-                call.ways(model, instants).into_iter().map(then).collect::<Vec<_>>()
-            };
-            ways = ways.iter().flat_map(longer).collect();
+        let mut ways = vec![(model.clone(), Expected::default())];
+        for (call, line) in calls.iter().zip(answer.lines()) {
+            let mut longer = Vec::new();
+            for (model, before) in &ways {
+                for (model, it) in call.ways(model, instants, line) {
+                    // Most instants show in the answer, so few ways are left.
+                    if it.text == line {
+                        longer.push((model, before.clone().and(it)));
+                    }
+                }
+            }
+            ways = longer;
         }
-        ways.into_iter().filter_map(|(model, expected)| Some((model, expected?))).collect()
+        ways
     }
 
     pub(super) fn on_model(&self, model: &mut Model, at: UnixMillis) -> Expected {
@@ -167,8 +178,7 @@ impl Call {
             }
             Self::Together(calls) => {
                 let each = calls.iter().map(|call| call.on_model(model, at));
-                let all = each.reduce(|before, it| Expected::joined(Some(before), it));
-                return all.unwrap_or_default();
+                return each.fold(Expected::default(), Expected::and);
             }
             Self::Announce(job_type) => {
                 model.announce(&[(job_type.clone(), QueueName::default())]);

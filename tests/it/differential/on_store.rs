@@ -127,7 +127,7 @@ impl Call {
 /// Calls of one kind, as one; an answer a line.
 async fn together(store: &Store, calls: &[Call]) -> Result<String, store::Error> {
     let (mut accepts, mut claims, mut changes) = (vec![], vec![], vec![]);
-    let mut limits = None;
+    let (mut limits, mut leases, mut lease_ms) = (None, vec![], 0);
     for call in calls {
         match call {
             Call::Accept(it, of_all) => {
@@ -135,8 +135,12 @@ async fn together(store: &Store, calls: &[Call]) -> Result<String, store::Error>
                 limits = Some(*of_all);
             }
             Call::Claim(it) => claims.push(Claim::clone(it)),
+            Call::Beat(it, ms) => {
+                leases.push(it.clone());
+                lease_ms = *ms;
+            }
             Call::Change(it) => changes.push(Change::clone(it)),
-            _ => {}
+            _ => unreachable!("no kind that is called for several jobs"),
         }
     }
     let mut lines = Vec::new();
@@ -146,8 +150,11 @@ async fn together(store: &Store, calls: &[Call]) -> Result<String, store::Error>
     if !claims.is_empty() {
         lines.extend(store.claim(&claims).await?.iter().map(|it| format!("{it:?}")));
     }
+    if !leases.is_empty() {
+        lines.extend(store.beat(&leases, lease_ms).await?.iter().map(|it| format!("{it:?}")));
+    }
     if !changes.is_empty() {
         lines.extend(store.change(&changes).await?.iter().map(|it| format!("{it:?}")));
     }
-    Ok(lines.join("\n"))
+    Ok(lines.iter().map(|line| format!("{line}\n")).collect())
 }

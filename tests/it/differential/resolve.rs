@@ -110,11 +110,8 @@ impl Twin {
     /// What is "present" is so before the first of them.
     fn together(&self, ops: &[Op]) -> Call {
         let mut calls: Vec<Call> = ops.iter().filter_map(|op| self.resolve(op)).collect();
-        let of_all = calls.iter().find_map(Call::limits);
-        for call in &mut calls {
-            if let (Call::Accept(_, limits), Some(of_all)) = (call, of_all) {
-                *limits = of_all;
-            }
+        if let Some((first, others)) = calls.split_first_mut() {
+            others.iter_mut().for_each(|call| call.as_for(first));
         }
         Call::Together(calls)
     }

@@ -145,7 +145,7 @@ impl Twin {
         let held = self.held().await?;
         let mut difference = None;
         let instants = look::instants(&held, answer.text(), instants);
-        for (model, expected) in call.ways(&self.model, &instants) {
+        for (model, expected) in call.ways(&self.model, &instants, answer.text()) {
             let seen = expected
                 .compare(&answer)
                 .and_then(|()| look::compare(&held, &self.image_with(&model, &expected, &answer)));
@@ -157,7 +157,7 @@ impl Twin {
                 Err(found) => difference = Some(found),
             }
         }
-        difference.map_or(Ok(()), Err)
+        Err(difference.unwrap_or_else(|| Difference::of("the answer", answer.text(), instants)))
     }
 
     /// The first and the last instant at which what matters of a call can have been done.

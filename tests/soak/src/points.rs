@@ -9,15 +9,18 @@ use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
 
+use crate::faults::{Injector, Kind};
 use crate::fleet::{Armed, Fleet, Role};
 use crate::handlers::TYPE;
 use crate::stage::Stage;
 use crate::world::{SLOT, keys};
 
-/// No more is needed than this.
+/// A slow machine needs about 300 s.
 const ENDS_WITHIN: Duration = Duration::from_secs(420);
 /// Jobs are parked because nobody has announced their type; they come, and go, within so long.
 const PARKED_WITHIN: Duration = Duration::from_secs(3);
+/// In one of so many turns the work queue takes none, which parks them only if some wait there.
+const FULL_ONCE_IN: u32 = 4;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What takes seconds to come about has fewer turns.
@@ -37,10 +40,13 @@ fn role(point: Point) -> Option<Role> {
 /// Returns when every point has had its turns.
 pub(crate) async fn crash_everywhere(
     fleet: &Fleet,
+    injector: &Injector,
     redis: &mut MultiplexedConnection,
     stage: &Stage,
 ) -> anyhow::Result<()> {
     let mut random = fastrand::Rng::with_seed(stage.seed);
+    let until = Instant::now() + ENDS_WITHIN;
+    let mut turn = 0;
     // A client that recovers needs servers that live for a while, so theirs come last.
     for roles in [&[Role::Client, Role::Worker][..], &[Role::Server]] {
         for wanted in roles {
@@ -54,11 +60,14 @@ pub(crate) async fn crash_everywhere(
             armed.sort_by_key(|armed| !armed.point.as_str().starts_with("registrar."));
             fleet.crash_at(*wanted, &armed);
         }
-        let until = Instant::now() + ENDS_WITHIN;
         while fleet.crashed().to_come > 0 {
             ensure!(Instant::now() < until, "after {ENDS_WITHIN:?}: {:?}", fleet.crashed());
             if roles.contains(&Role::Server) {
-                park_some(redis).await?;
+                turn += 1;
+                match turn % FULL_ONCE_IN {
+                    0 => injector.once(Kind::WorkQueueFull).await?,
+                    _ => park_some(redis).await?,
+                }
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -66,7 +75,8 @@ pub(crate) async fn crash_everywhere(
     Ok(())
 }
 
-/// Lets jobs be parked and released again, as after a roll-back that took the announcements.
+/// Lets jobs be parked and released again, as after a roll-back that took the announcements. A
+/// worker that announces its type at that moment prevents it; there is a next turn.
 async fn park_some(redis: &mut MultiplexedConnection) -> anyhow::Result<()> {
     let (types, parked) = (keys().types(), keys().parked(SLOT, TYPE));
     for has_parked in [true, false] {

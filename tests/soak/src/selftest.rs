@@ -171,9 +171,12 @@ pub async fn run(
                 seeded.environment.push(switch);
                 tries.push(match stage::run(&seeded).await {
                     Ok(outcome) => noticed(&outcome, Some(bug)),
-                    // A process that cannot even end is noticed as well; whatever else keeps a
-                    // stage from being made says nothing of the mistake.
-                    Err(error) if error.is::<DidNotEnd>() => vec![format!("{error:#}")],
+                    // Who is deaf may not even end. Of any other mistake that says nothing, nor does
+                    // whatever else keeps a stage from being made.
+                    Err(error) if error.is::<DidNotEnd>() => match bug {
+                        Bug::DeafConsumer => vec![format!("{error:#}")],
+                        _ => Vec::new(),
+                    },
                     Err(error) => return Err(error),
                 });
             }

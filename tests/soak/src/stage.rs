@@ -109,7 +109,7 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     let began = Instant::now();
     if stage.crash_rounds > 0 {
         let mut redis = world.lock().await.root().await?;
-        points::crash_everywhere(&fleet, &mut redis, stage).await?;
+        points::crash_everywhere(&fleet, &injector, &mut redis, stage).await?;
     } else {
         injector.run(&stage.faults, stage.time, stage.seed).await?;
         tokio::time::sleep_until(began + stage.time).await;

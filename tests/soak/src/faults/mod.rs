@@ -219,7 +219,10 @@ impl Injector {
     }
 
     /// Makes one fault now.
-    async fn once(&self, kind: Kind) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// It could not be made or healed.
+    pub async fn once(&self, kind: Kind) -> anyhow::Result<()> {
         let from = now();
         let effect = self.make(kind).await.with_context(|| format!("{kind:?}"))?;
         self.made.lock().await.push(Fault { kind, from, until: now(), effect });

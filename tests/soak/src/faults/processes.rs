@@ -109,7 +109,7 @@ impl Injector {
         // The process may be gone by now.
         let is_gone = said.contains("No such process") || said.contains("not found");
         ensure!(is_gone || !said.contains("attach"), "strace cannot attach: {said}");
-        Ok(Some(pid))
+        Ok(if is_gone { None } else { Some(pid) })
     }
 }
 
