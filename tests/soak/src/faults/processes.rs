@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use tokio::time::Instant;
 
 use super::{Effect, Injector, Kind};
-use crate::fleet::{Role, history};
+use crate::fleet::{Role, has_ended, history};
 use crate::history::{is_at_work, now};
 
 /// Longer than the leases of the campaign, and than the broker waits for a heartbeat.
@@ -106,10 +106,13 @@ impl Injector {
             .await
             .context("strace, of the Debian package strace")?;
         let said = String::from_utf8_lossy(&output.stderr);
-        // The process may be gone by now.
-        let is_gone = said.contains("No such process") || said.contains("not found");
-        ensure!(is_gone || !said.contains("attach"), "strace cannot attach: {said}");
-        Ok(if is_gone { None } else { Some(pid) })
+        if !said.contains("attach") {
+            return Ok(Some(pid));
+        }
+        // Another fault may have ended it first: Linux says that this is not permitted.
+        let is_gone = said.contains("No such process") || has_ended(pid);
+        ensure!(is_gone, "strace cannot attach: {said}");
+        Ok(None)
     }
 }
 

@@ -347,9 +347,18 @@ pub fn journal(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.journal"))
 }
 
-/// Whether a process has had SIGSTOP and no SIGCONT since, by `/proc/<pid>/stat`: the state follows
-/// the name, which is in parentheses.
+/// Whether a process has had SIGSTOP and no SIGCONT since.
 fn is_stopped(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    state(pid) == Some('T')
+}
+
+/// Whether a process has ended; its parent may not have asked how yet.
+pub(crate) fn has_ended(pid: u32) -> bool {
+    matches!(state(pid), None | Some('Z' | 'X'))
+}
+
+/// What `/proc/<pid>/stat` says after the name, which is in parentheses.
+fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
