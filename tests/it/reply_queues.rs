@@ -5,6 +5,7 @@ use anyhow::{Context as _, ensure};
 use broker::topology;
 use futures_util::StreamExt as _;
 use harness::{Inbox, Message, Raw, World, eventually, within};
+use job::ClientName;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
 };
@@ -334,5 +335,37 @@ async fn h4_a_bad_direct_reply_to_disturbs_nobody_else() -> anyhow::Result<()> {
         world.record("shop", "bad-24").await?.context("a record")?.code.as_deref(),
         Some("reply_to_not_allowed")
     );
+    Ok(server.stop().await?)
+}
+
+/// An operator bounds a queue that nobody reads at the moment. What is in it stays, and what comes
+/// then is refused, so that the ledger knows of it: RabbitMQ used to drop what was there.
+#[tokio::test]
+async fn what_is_in_an_inbox_stays_there_when_a_policy_bounds_it() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let shop = world.raw("shop").await?;
+    let names = ["reply.shop.own", "reply.shop.lasting"];
+    shop.connection.declare_inbox(names[0]).await?;
+    shop.connection.declare_durable_inbox(names[1], 600_000).await?;
+    // What is refused waits for a minute.
+    let server = world.server_with(|settings| settings.deliver_backoff_ms = 60_000).await?;
+    for (n, name) in names.into_iter().enumerate() {
+        shop.submit_job("none.such", &format!("A-{n}"), name, &[], "1").await?;
+        let ready = || async { Ok((shop.connection.depth(name).await?.ready == 1).then_some(())) };
+        eventually("the receipt", ready).await?;
+    }
+    let policy = ["set_policy", "-p", &world.name, "full", "^reply.shop."];
+    let limit = [r#"{"max-length":0,"overflow":"reject-publish"}"#, "--apply-to", "queues"];
+    world.rabbitmqctl(&[&policy[..], &limit].concat()).await?;
+    for (n, name) in names.into_iter().enumerate() {
+        // Refused, so it waits in the outbox: the policy holds by then.
+        shop.submit_job("none.such", &format!("B-{n}"), name, &[], "1").await?;
+        let (store, client) = (world.store().await?, ClientName::parse("shop")?);
+        eventually("the next receipt to be refused", || async {
+            Ok((store.outbox_waiting(&client).await? > n as u64).then_some(()))
+        })
+        .await?;
+        assert_eq!(shop.connection.depth(name).await?.ready, 1, "{name}");
+    }
     Ok(server.stop().await?)
 }

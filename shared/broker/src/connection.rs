@@ -97,15 +97,12 @@ impl Connection {
     /// [`Error::Refused`] if this user may not have a queue of that name.
     pub async fn declare_inbox(&self, name: &str) -> Result<(), Error> {
         let channel = self.inner.create_channel().await?;
-        let mut arguments = FieldTable::default();
-        // A virtual host's default type may be quorum, which cannot be exclusive.
-        arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
         let options = QueueDeclareOptions {
             exclusive: true,
             auto_delete: true,
             ..QueueDeclareOptions::default()
         };
-        channel.queue_declare(short(name)?, options, arguments).await?;
+        channel.queue_declare(short(name)?, options, inbox_arguments()).await?;
         close(&channel).await;
         Ok(())
     }
@@ -117,8 +114,7 @@ impl Connection {
     /// [`Error::Refused`] if this user may not have a queue of that name.
     pub async fn declare_durable_inbox(&self, name: &str, expires_ms: u32) -> Result<(), Error> {
         let channel = self.inner.create_channel().await?;
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
+        let mut arguments = inbox_arguments();
         arguments.insert("x-expires".into(), AMQPValue::LongUInt(expires_ms));
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         channel.queue_declare(short(name)?, options, arguments).await?;
@@ -168,4 +164,16 @@ impl Connection {
             tracing::debug!(%error, "closing a connection");
         }
     }
+}
+
+/// Of every inbox. The type, because a virtual host's default may be quorum, which cannot be
+/// exclusive. The overflow, because an operator may bound queues by a policy: without it RabbitMQ
+/// drops the oldest without a word, also where the same policy says that it is to refuse the newest,
+/// for it takes up the bound first (`process_args_policy` in its `rabbit_amqqueue_process.erl`).
+fn inbox_arguments() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    for (name, value) in [("x-queue-type", "classic"), ("x-overflow", "reject-publish")] {
+        arguments.insert(name.into(), AMQPValue::LongString(value.into()));
+    }
+    arguments
 }
