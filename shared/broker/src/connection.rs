@@ -168,8 +168,8 @@ impl Connection {
 
 /// Of every inbox. The type, because a virtual host's default may be quorum, which cannot be
 /// exclusive. The overflow, because an operator may bound queues by a policy: without it RabbitMQ
-/// drops the oldest without a word, also where the same policy says that it is to refuse the newest,
-/// for it takes up the bound first (`process_args_policy` in its `rabbit_amqqueue_process.erl`).
+/// drops the oldest without a word, even where the same policy says to refuse the newest, for it
+/// takes up the bound first (`process_args_policy` in its `rabbit_amqqueue_process.erl`).
 fn inbox_arguments() -> FieldTable {
     let mut arguments = FieldTable::default();
     for (name, value) in [("x-queue-type", "classic"), ("x-overflow", "reject-publish")] {
