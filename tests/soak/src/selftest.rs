@@ -171,8 +171,8 @@ pub async fn run(
                 seeded.environment.push(switch);
                 tries.push(match stage::run(&seeded).await {
                     Ok(outcome) => noticed(&outcome, Some(bug)),
-                    // Who is deaf may not even end. Of any other mistake that says nothing, nor does
-                    // whatever else keeps a stage from being made.
+                    // Who is deaf may not even end. Of any other mistake that says nothing, nor
+                    // does whatever else keeps a stage from being made.
                     Err(error) if error.is::<DidNotEnd>() => match bug {
                         Bug::DeafConsumer => vec![format!("{error:#}")],
                         _ => Vec::new(),
