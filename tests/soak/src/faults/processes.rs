@@ -21,11 +21,11 @@ const ROLLING: Duration = Duration::from_millis(100);
 
 /// So many of ten deaths are aimed at a worker in which a handler runs; the others may fall between
 /// a claim and its run, or between an outcome and its acknowledgement.
-const AT_WORK_IN_TEN: u32 = 6;
+const AT_WORK_IN_TEN: u32 = 8;
 /// Most handlers run for up to twice as long.
 const SHORT: Duration = Duration::from_millis(100);
 /// For so long it is waited until one does: another fault may keep all of them from it.
-const KILLED_WITHIN: Duration = Duration::from_secs(1);
+const KILLED_WITHIN: Duration = Duration::from_millis(1500);
 const PAUSED_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
