@@ -18,7 +18,7 @@ async fn a_submission_that_comes_again_after_a_loss_is_dispatched_until_somebody
     let mut power = Power::of(&mut world)?;
     let store = world.store().await?;
     accept(&store, name(), First::Queued).await?;
-    power.is_lost_since(power.written()?)?;
+    power.is_lost_since(power.written().await?)?;
     reconnected(&store).await?;
     for nonce in ["first", "second"] {
         let again = submit(&store, name(), First::Queued, nonce).await?;
@@ -40,7 +40,7 @@ async fn a_detached_run_that_the_store_has_forgotten_is_detached_again() -> anyh
     let Fleet { server, worker, started, through, shop } = fleet(&world).await?;
     shop.submit(order("A-1")).await?.accepted().await?;
     begun(&started).await?;
-    let written = power.written()?;
+    let written = power.written().await?;
     let detached = || async {
         let record = world.record("shop", "A-1").await.ok().flatten();
         Ok(record.filter(|record| record.detached.is_some()))
@@ -65,7 +65,7 @@ async fn promise_09_a_work_message_of_a_later_epoch_rebuilds_its_record_too() ->
     world.settings.redis.secret = Some("of this deployment, for ever".to_owned());
     let mut power = Power::of(&mut world)?;
     let nobody = world.store().await?;
-    power.is_lost_since(power.written()?)?;
+    power.is_lost_since(power.written().await?)?;
     drop(nobody);
     let server = world.server().await?;
     let shop = world.client("shop")?;

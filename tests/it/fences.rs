@@ -51,7 +51,7 @@ async fn h5_an_attempt_that_the_store_has_forgotten_cannot_write_over_the_next()
     let mut world = World::new().await?;
     let mut power = Power::of(&mut world)?;
     let store = queued(&world).await?;
-    let written = power.written()?;
+    let written = power.written().await?;
     let forgotten = fence_of(one(&store, claim("a", "1", false, LONG_MS)).await?)?;
     power.is_lost_since(written)?;
     // The first thing that this process writes after the loss carries the new epoch already.

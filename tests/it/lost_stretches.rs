@@ -25,7 +25,7 @@ async fn h5_a_loss_is_noticed_though_everybody_was_restarted_with_the_store() ->
     shop.ask("status", &inbox.queue, json!({ "job_id": "A-1" })).await?;
     let before = not_pending(&mut inbox).await?;
     assert_eq!((before.text("answer"), before.body.get("lost_between")), ("unknown", None));
-    let written = power.written()?;
+    let written = power.written().await?;
     shop.submit_job("none.such", "A-1", &inbox.queue, &[], "1").await?;
     let first = inbox.next_of("receipt").await?;
     server.stop().await?;
@@ -63,7 +63,7 @@ async fn h5_a_list_and_a_second_receipt_say_too_that_the_last_of_a_job_may_be_lo
     shop.submit_job("order.place", "A-1", &inbox.queue, &[], "1").await?;
     let first = inbox.next_of("receipt").await?;
     assert_eq!(first.body.get("lost_between"), None, "{}", first.body);
-    let written = power.written()?;
+    let written = power.written().await?;
     server.stop().await?;
     power.is_lost_since(written)?;
 
@@ -109,7 +109,7 @@ async fn h5_an_end_that_gets_a_forgotten_revision_is_another_event_and_newer() -
     let wanted = [("job-notify", "progress,terminal")];
     shop.submit_job("slow", "A-1", &inbox.queue, &wanted, "1").await?;
     begun(&started).await?;
-    let written = power.written()?;
+    let written = power.written().await?;
     through.add_permits(1);
     let mut seen = Vec::new();
     for _ in 0..3 {

@@ -29,8 +29,20 @@ impl Power {
         Ok(Self { redis, log })
     }
 
-    /// How much is written now.
-    pub(crate) fn written(&self) -> anyhow::Result<u64> {
+    /// How much is written now, which is everything that was answered: while a sync lasts, Redis
+    /// puts off what it writes, and answers all the same.
+    pub(crate) async fn written(&self) -> anyhow::Result<u64> {
+        let client = redis::Client::open(self.redis.url())?;
+        let redis = client.get_multiplexed_async_connection().await?;
+        eventually("Redis to have written its log", || {
+            let mut redis = redis.clone();
+            async move {
+                let mut info = redis::cmd("INFO");
+                let info: String = info.arg("persistence").query_async(&mut redis).await?;
+                Ok(info.lines().any(|line| line == "aof_buffer_length:0").then_some(()))
+            }
+        })
+        .await?;
         Ok(std::fs::metadata(&self.log)?.len())
     }
 
@@ -127,7 +139,7 @@ async fn promise_09_jobs_whose_end_was_lost_are_done_again_when_their_client_rec
     // It is away while they end, so its journal has them open.
     shop.close().await;
     begun(&started).await?;
-    let written = power.written()?;
+    let written = power.written().await?;
     through.add_permits(2);
     begun(&started).await?;
     for id in ["running", "queued"] {
@@ -156,7 +168,7 @@ async fn promise_09_a_job_whose_end_was_lost_is_cancelled_when_its_client_asks_f
     let Fleet { server, worker, started, through, shop } = fleet(&world).await?;
     shop.submit(order("A-1")).await?.accepted().await?;
     begun(&started).await?;
-    let written = power.written()?;
+    let written = power.written().await?;
     through.add_permits(1);
     recorded_as_done(&world, "A-1").await?;
     power.is_lost_since(written)?;
@@ -165,7 +177,9 @@ async fn promise_09_a_job_whose_end_was_lost_is_cancelled_when_its_client_asks_f
         Ok(answer.filter(|answer| answer.answer == AnswerWord::Found))
     };
     let asked = eventually("the job is found", cancelling).await?;
-    assert_eq!((asked.state.as_deref(), asked.cancel_requested), (Some("running"), Some(true)));
+    // One whose answer was lost is asked again; the lease may have ended by then.
+    let seen = (asked.state.as_deref(), asked.cancel_requested);
+    assert!(matches!(seen, (Some("running"), Some(true)) | (Some("cancelled"), None)), "{seen:?}");
     assert_eq!(shop.wait("A-1", DEADLINE, |_| {}).await?.state.as_deref(), Some("cancelled"));
     worker.stop().await?;
     Ok(server.stop().await?)
@@ -180,7 +194,7 @@ async fn promise_09_a_job_of_which_only_its_work_message_is_left_is_recorded_aga
     let Fleet { server, worker, started, through, shop } = fleet(&world).await?;
     shop.submit(order("first")).await?.accepted().await?;
     begun(&started).await?;
-    let written = power.written()?;
+    let written = power.written().await?;
     let receipt = shop.submit(order("second")).await?.accepted().await?;
     power.is_lost_since(written)?;
     through.add_permits(2);
@@ -203,7 +217,7 @@ async fn promise_09_what_may_be_lost_is_said_with_a_job_until_something_is_heard
     let shop = world.client("shop")?;
     shop.submit(order("A-1")).await?.accepted().await?;
     assert_eq!(shop.status("A-1").await?.lost_between, None);
-    power.is_lost_since(power.written()?)?;
+    power.is_lost_since(power.written().await?)?;
     let answered = async {
         loop {
             match shop.status("A-1").await {
@@ -229,7 +243,7 @@ async fn an_epoch_that_was_lost_itself_is_not_given_a_second_time() -> anyhow::R
     let mut power = Power::of(&mut world)?;
     let knowing = world.store().await?;
     assert_eq!(knowing.epoch(), 1);
-    let written = power.written()?;
+    let written = power.written().await?;
     power.is_lost_since(written)?;
     reconnected(&knowing).await?;
     assert_eq!(knowing.epoch(), 2);

@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use broker::topology::work_queue;
 use faults::Point;
+use futures_util::StreamExt as _;
 use job::QueueName;
+use lapin::options::{BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties};
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
@@ -22,6 +27,9 @@ const PARKED_WITHIN: Duration = Duration::from_secs(3);
 /// In one of so many turns the work queue takes none, which parks them only if some wait there.
 const FULL_ONCE_IN: u32 = 4;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// So many work messages are dropped in a turn, if so many come within a moment.
+const DROPPED: usize = 3;
+const DROPPED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What takes seconds to come about has fewer turns.
 const RARE: [Point; 4] =
@@ -37,11 +45,12 @@ fn role(point: Point) -> Option<Role> {
     }
 }
 
-/// Returns when every point has had its turns.
+/// Returns when every point has had its turns. `work` is where a worker reaches the broker.
 pub(crate) async fn crash_everywhere(
     fleet: &Fleet,
     injector: &Injector,
     redis: &mut MultiplexedConnection,
+    work: &str,
     stage: &Stage,
 ) -> anyhow::Result<()> {
     let mut random = fastrand::Rng::with_seed(stage.seed);
@@ -64,6 +73,7 @@ pub(crate) async fn crash_everywhere(
             ensure!(Instant::now() < until, "after {ENDS_WITHIN:?}: {:?}", fleet.crashed());
             if roles.contains(&Role::Server) {
                 turn += 1;
+                drop_some(work).await?;
                 match turn % FULL_ONCE_IN {
                     0 => injector.once(Kind::WorkQueueFull).await?,
                     _ => park_some(redis).await?,
@@ -73,6 +83,25 @@ pub(crate) async fn crash_everywhere(
         }
     }
     Ok(())
+}
+
+/// Lets the broker drop work messages, as it does with what comes back too often.
+async fn drop_some(work: &str) -> anyhow::Result<()> {
+    // With a slash at the end, lapin takes it for a virtual host without a name.
+    let work = work.trim_end_matches('/');
+    let connection = Connection::connect(work, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    channel.basic_qos(1, BasicQosOptions::default()).await?;
+    let queue = work_queue(&QueueName::default());
+    let options = BasicConsumeOptions::default();
+    let table = FieldTable::default();
+    let mut consumer = channel.basic_consume(queue.into(), "".into(), options, table).await?;
+    for _ in 0..DROPPED {
+        let next = tokio::time::timeout(DROPPED_WITHIN, consumer.next()).await;
+        let Ok(Some(delivery)) = next else { break };
+        delivery?.reject(BasicRejectOptions { requeue: false }).await?;
+    }
+    Ok(connection.close(200, "".into()).await?)
 }
 
 /// Lets jobs be parked and released again, as after a roll-back that took the announcements. A

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use broker::rights::SERVER_USER;
+use broker::rights::{SERVER_USER, WORKER_USER};
 use broker::{Connection, topology};
 use nodes::Fsync;
 use tokio::sync::Mutex;
@@ -109,7 +109,8 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     let began = Instant::now();
     if stage.crash_rounds > 0 {
         let mut redis = world.lock().await.root().await?;
-        points::crash_everywhere(&fleet, &injector, &mut redis, stage).await?;
+        let work = world.lock().await.direct_amqp_url(WORKER_USER);
+        points::crash_everywhere(&fleet, &injector, &mut redis, &work, stage).await?;
     } else {
         injector.run(&stage.faults, stage.time, stage.seed).await?;
         tokio::time::sleep_until(began + stage.time).await;
