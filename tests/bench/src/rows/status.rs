@@ -33,6 +33,8 @@ enum Question {
     ById,
     ByTicket,
     Unknown,
+    /// The same while submissions stand before it in the line: for a moment nobody can know.
+    Pending,
 }
 
 impl Question {
@@ -44,6 +46,7 @@ impl Question {
             Self::ById => "found, by id",
             Self::ByTicket => "found, by ticket",
             Self::Unknown => "unknown",
+            Self::Pending => "unknown, or pending",
         }
     }
 
@@ -54,6 +57,9 @@ impl Question {
             Self::Echo => true,
             Self::ById | Self::ByTicket => matches!(word(body), Ok(AnswerWord::Found)),
             Self::Unknown => matches!(word(body), Ok(AnswerWord::Unknown)),
+            Self::Pending => {
+                matches!(word(body), Ok(AnswerWord::Unknown | AnswerWord::Pending))
+            }
         }
     }
 }
@@ -92,7 +98,7 @@ impl Asker {
                 let ticket = &self.tickets[number % self.tickets.len()];
                 (topology::REQUEST, "status", json!({ "ticket": ticket }))
             }
-            Question::Unknown => {
+            Question::Unknown | Question::Pending => {
                 let job_id = format!("nobody-{number}");
                 (topology::REQUEST, "status", json!({ "job_id": job_id }))
             }
@@ -224,7 +230,7 @@ async fn while_jobs_run(
     tickets: &[String],
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    for question in [Question::Echo, Question::ById, Question::Unknown] {
+    for question in [Question::Echo, Question::ById, Question::Pending] {
         let jobs = plan.questions * 10;
         let traffic = Traffic::new(format!("busy{question:?}"), jobs, Answers::Each);
         let user = if question == Question::Echo { STRANGER } else { CLIENT };
