@@ -33,8 +33,6 @@ enum Question {
     ById,
     ByTicket,
     Unknown,
-    /// The same while submissions stand before it in the line: for a moment nobody can know.
-    Pending,
 }
 
 impl Question {
@@ -46,7 +44,6 @@ impl Question {
             Self::ById => "found, by id",
             Self::ByTicket => "found, by ticket",
             Self::Unknown => "unknown",
-            Self::Pending => "unknown, or pending",
         }
     }
 
@@ -57,9 +54,6 @@ impl Question {
             Self::Echo => true,
             Self::ById | Self::ByTicket => matches!(word(body), Ok(AnswerWord::Found)),
             Self::Unknown => matches!(word(body), Ok(AnswerWord::Unknown)),
-            Self::Pending => {
-                matches!(word(body), Ok(AnswerWord::Unknown | AnswerWord::Pending))
-            }
         }
     }
 }
@@ -98,7 +92,7 @@ impl Asker {
                 let ticket = &self.tickets[number % self.tickets.len()];
                 (topology::REQUEST, "status", json!({ "ticket": ticket }))
             }
-            Question::Unknown | Question::Pending => {
+            Question::Unknown => {
                 let job_id = format!("nobody-{number}");
                 (topology::REQUEST, "status", json!({ "job_id": job_id }))
             }
@@ -230,7 +224,7 @@ async fn while_jobs_run(
     tickets: &[String],
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    for question in [Question::Echo, Question::ById, Question::Pending] {
+    for question in [Question::Echo, Question::ById, Question::Unknown] {
         let jobs = plan.questions * 10;
         let traffic = Traffic::new(format!("busy{question:?}"), jobs, Answers::Each);
         let user = if question == Question::Echo { STRANGER } else { CLIENT };
