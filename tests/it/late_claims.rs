@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use worker::{Context, Failure, Running};
 
 use crate::claim_table::{LONG_MS, claim, job_type, one};
+use crate::timers::until;
 
 /// What stands between a worker and Redis: answers come through only while they are let.
 struct Relay {
@@ -92,11 +93,7 @@ async fn a_worker_whose_claim_is_answered_after_its_lease_begins_nothing_that_an
     relay.lets.send_replace(true);
     // What comes after it is claimed after it.
     world.raw("shop").await?.submit_job(job_type().as_str(), "A-2", "", &[], "1").await?;
-    eventually("A-2 to succeed", || async {
-        let record = world.record("shop", "A-2").await?;
-        Ok(record.filter(|record| record.state() == Some(State::Succeeded)).map(drop))
-    })
-    .await?;
+    until(&world, "A-2", State::Succeeded).await?;
     assert_eq!(*begun.lock().unwrap(), ["A-2"]);
     worker.stop().await?;
     Ok(server.stop().await?)
@@ -113,13 +110,7 @@ async fn a_worker_that_is_to_end_begins_nothing_by_a_claim_that_was_answered_aft
     ends?;
     assert!(begun.lock().unwrap().is_empty());
     let next = world.demo_worker().await?;
-    eventually("A-1 to succeed", || async {
-        let record = world.record("shop", "A-1").await?.unwrap_or_default();
-        let is_done = record.state() == Some(State::Succeeded);
-        Ok(is_done.then_some(record.attempt).flatten())
-    })
-    .await
-    .map(|attempt| assert_eq!(attempt, "2"))?;
+    assert_eq!(until(&world, "A-1", State::Succeeded).await?.attempt.as_deref(), Some("2"));
     next.stop().await?;
     Ok(server.stop().await?)
 }

@@ -57,7 +57,11 @@ impl Runs {
     }
 }
 
-async fn until(world: &World, job_id: &str, state: State) -> anyhow::Result<store::Record> {
+pub(crate) async fn until(
+    world: &World,
+    job_id: &str,
+    state: State,
+) -> anyhow::Result<store::Record> {
     eventually(&format!("{job_id} to be {state}"), || async {
         let record = world.record("shop", job_id).await?;
         Ok(record.filter(|record| record.state() == Some(state)))

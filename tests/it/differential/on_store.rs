@@ -143,18 +143,17 @@ async fn together(store: &Store, calls: &[Call]) -> Result<String, store::Error>
             _ => unreachable!("no kind that is called for several jobs"),
         }
     }
-    let mut lines = Vec::new();
+    let mut text = String::new();
     if let Some(limits) = limits {
-        lines.extend(store.accept(&accepts, limits).await?.iter().map(|it| format!("{it:?}")));
+        text += &lines(&store.accept(&accepts, limits).await?);
     }
-    if !claims.is_empty() {
-        lines.extend(store.claim(&claims).await?.iter().map(|it| format!("{it:?}")));
-    }
-    if !leases.is_empty() {
-        lines.extend(store.beat(&leases, lease_ms).await?.iter().map(|it| format!("{it:?}")));
-    }
-    if !changes.is_empty() {
-        lines.extend(store.change(&changes).await?.iter().map(|it| format!("{it:?}")));
-    }
-    Ok(lines.iter().map(|line| format!("{line}\n")).collect())
+    // Asked for nothing, these answer nothing.
+    text += &lines(&store.claim(&claims).await?);
+    text += &lines(&store.beat(&leases, lease_ms).await?);
+    text += &lines(&store.change(&changes).await?);
+    Ok(text)
+}
+
+fn lines<T: std::fmt::Debug>(answers: &[T]) -> String {
+    answers.iter().map(|answer| format!("{answer:?}\n")).collect()
 }
