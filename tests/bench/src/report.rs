@@ -83,6 +83,7 @@ impl Bound {
         }
         match self.aim {
             Some(aim) if !self.holds(value, aim) => "short of the aim",
+            None if self.must.is_none() => "",
             _ => "ok",
         }
     }
