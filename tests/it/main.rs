@@ -5,6 +5,7 @@
 mod after_loss;
 mod answers;
 mod batches;
+mod bundles;
 mod claim_table;
 mod claims;
 mod commands;

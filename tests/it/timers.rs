@@ -10,6 +10,7 @@ use protocol::UnixMillis;
 use serde_json::json;
 use store::accept::First;
 use store::change::{Change, Changed, Timer};
+use store::types::Served;
 use tokio::sync::Semaphore;
 use worker::{Context, Failure};
 
@@ -278,7 +279,7 @@ async fn h25_delivering_renewing_and_asking_make_no_revision() -> anyhow::Result
 async fn h31_a_work_message_without_a_record_brings_no_job_back_to_life() -> anyhow::Result<()> {
     let world = World::new().await?;
     let (server, store) = (world.server().await?, world.store().await?);
-    store.announce(&[(job_type(), QueueName::default())]).await?;
+    store.announce(&[Served::new(job_type(), QueueName::default())]).await?;
     let shop = world.raw("shop").await?;
     let mut inbox = shop.inbox("a").await?;
     shop.submit_job(job_type().as_str(), "A-1", &inbox.queue, &[], "1").await?;

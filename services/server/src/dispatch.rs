@@ -1,14 +1,21 @@
 //! From a recorded job to a work queue. A job whose queue does not take it is parked with the
 //! reason; it is released again by the scheduler's sweep.
+//!
+//! Short jobs of one type that are dispatched at the same moment travel in one message
+//! ([`protocol::bundle`]). Nothing waits for company.
+
+use std::collections::HashMap;
 
 use broker::{Outcome, Publication, Publisher, topology};
-use job::Event;
+use job::{Event, JobType, QueueName, TicketKey};
+use protocol::bundle::{self, Part};
 use protocol::{UnixMillis, WorkMessage};
+use store::JobName;
 use store::change::{Change, Changed, Timer};
-use store::{JobName, Store};
 
 use crate::Error;
 use crate::courier::TOO_LARGE;
+use crate::links::Links;
 
 /// A dispatch of which nobody says that the broker has it is made again after this long, under a
 /// new number: whoever made it has died, or the broker takes its time.
@@ -29,22 +36,15 @@ pub(crate) enum Dispatched {
 /// The channel has failed: it is not known which arrived. Dispatch again: as it was, or under new
 /// numbers.
 pub(crate) async fn dispatch(
-    store: &Store,
+    links: &Links,
     publisher: &Publisher,
-    parked_ms: u64,
     messages: Vec<WorkMessage>,
 ) -> Result<Vec<Dispatched>, Error> {
-    let publications = messages
-        .iter()
-        .map(|message| Publication {
-            exchange: topology::WORK,
-            routing_key: message.queue.as_str().to_owned(),
-            mandatory: true,
-            properties: message.properties(store.ticket_key()),
-            body: message.body.clone(),
-        })
-        .collect();
-    let outcomes = publisher.publish(publications).await;
+    let mut outcomes = vec![Outcome::Lost; messages.len()];
+    let (places, publications) = publications(links, &messages);
+    for (places, outcome) in places.iter().zip(publisher.publish(publications).await) {
+        places.iter().for_each(|place| outcomes[*place] = outcome);
+    }
     let mut dispatched = Vec::with_capacity(messages.len());
     let mut is_lost = false;
     for (message, outcome) in messages.into_iter().zip(outcomes) {
@@ -62,30 +62,78 @@ pub(crate) async fn dispatch(
                 continue;
             }
         };
-        let is_parked = park(store, message, &reason, parked_ms).await?;
+        let is_parked = park(links, message, &reason).await?;
         dispatched.push(if is_parked { Dispatched::Parked(reason) } else { Dispatched::Queued });
     }
     if is_lost { Err(broker::Error::Gone.into()) } else { Ok(dispatched) }
 }
 
+/// Jobs that travel in one message, and their places among all. They are of one type and one queue:
+/// whoever gets them serves all of them, or none.
+struct Carriage<'a> {
+    places: Vec<usize>,
+    first: &'a WorkMessage,
+    /// Of each, unless the only one is to travel alone.
+    parts: Vec<Part<'a>>,
+}
+
+/// What is to be published, in the order of its first jobs, and the places of those in each.
+fn publications(links: &Links, messages: &[WorkMessage]) -> (Vec<Vec<usize>>, Vec<Publication>) {
+    let key = links.store.ticket_key();
+    let mut carriages: Vec<Carriage<'_>> = Vec::with_capacity(messages.len());
+    let mut open: HashMap<(&QueueName, &JobType), usize> = HashMap::new();
+    for (place, message) in messages.iter().enumerate() {
+        let is_short = links.served.is_short(&message.job_type);
+        let part = if is_short { Part::of(message, key) } else { None };
+        let company = (&message.queue, &message.job_type);
+        match (part, open.get(&company)) {
+            (Some(part), Some(at)) if carriages[*at].parts.len() < bundle::JOBS_MAX => {
+                carriages[*at].places.push(place);
+                carriages[*at].parts.push(part);
+            }
+            (part, _) => {
+                if part.is_some() {
+                    open.insert(company, carriages.len());
+                }
+                let parts = part.into_iter().collect();
+                carriages.push(Carriage { places: vec![place], first: message, parts });
+            }
+        }
+    }
+    let publication = |carriage: Carriage<'_>| {
+        let publication = publication(&carriage, key);
+        (carriage.places, publication)
+    };
+    carriages.into_iter().map(publication).unzip()
+}
+
+fn publication(carriage: &Carriage<'_>, key: &TicketKey) -> Publication {
+    let (properties, body) = match &carriage.parts[..] {
+        [] | [_] => (carriage.first.properties(key), carriage.first.body.clone()),
+        several => bundle::pack(several),
+    };
+    Publication {
+        exchange: topology::WORK,
+        routing_key: carriage.first.queue.as_str().to_owned(),
+        mandatory: true,
+        properties,
+        body,
+    }
+}
+
 /// Whether it is parked now: somebody else may have moved it in the meantime.
-async fn park(
-    store: &Store,
-    message: WorkMessage,
-    reason: &str,
-    parked_ms: u64,
-) -> Result<bool, Error> {
+async fn park(links: &Links, message: WorkMessage, reason: &str) -> Result<bool, Error> {
     let name = JobName { client: message.client, job_id: message.job_id };
     let member = name.member();
     let change = Change {
         dispatch: Some(message.dispatch),
-        timer: Timer::After(parked_ms),
+        timer: Timer::After(links.settings.parked_ms),
         detail: reason.to_owned(),
         ..Change::new(name, message.job_type, Event::Unserved)
     }
     .with("payload", message.body)
     .with("parked_reason", reason);
-    match store.change(&[change]).await?[..] {
+    match links.store.change(&[change]).await?[..] {
         [Changed::Applied { .. }] => {
             tracing::warn!(job = member, reason, "parked");
             Ok(true)

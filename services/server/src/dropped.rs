@@ -4,10 +4,13 @@
 
 use std::sync::Arc;
 
-use broker::{Backoff, Delivery, Outcome, Publisher, Retry, dead_letter, topology};
+use broker::{
+    Backoff, Delivery, Outcome, Publication, Publisher, Retry, dead_letter, dead_work_message,
+    topology,
+};
 use faults::{Point, crash_point};
 use job::{ClientName, QueueName};
-use protocol::{Code, Refusal, WorkMessage, headers};
+use protocol::{Code, Refusal, WorkMessage, bundle, headers};
 use store::JobName;
 
 use crate::Error;
@@ -68,12 +71,14 @@ async fn record(
     let mut letters = Vec::with_capacity(chunk.len());
     let mut tags = Vec::with_capacity(chunk.len());
     for delivery in chunk {
-        let reason = match work_message(links, &delivery) {
-            Some(message) => dispatch_again(links, publisher, message).await?,
-            None => refuse(links, &delivery).await?,
-        };
         tags.push(delivery.tag);
-        letters.push(dead_letter(&as_published(delivery), reason));
+        match work_messages(links, &delivery) {
+            Some(messages) => letters.extend(dispatch_again(links, publisher, messages).await?),
+            None => {
+                let reason = refuse(links, &delivery).await?;
+                letters.push(dead_letter(&as_published(delivery), reason));
+            }
+        }
     }
     let kept = publisher.publish(letters).await;
     if kept.iter().any(|outcome| *outcome != Outcome::Confirmed) {
@@ -91,28 +96,37 @@ fn as_published(delivery: Delivery) -> Delivery {
 }
 
 /// The routing key of a dropped work message is its queue; the seal says whether it is ours.
-fn work_message(links: &Links, delivery: &Delivery) -> Option<WorkMessage> {
+fn work_messages(links: &Links, delivery: &Delivery) -> Option<Vec<WorkMessage>> {
     let queue = QueueName::parse(&delivery.routing_key).ok()?;
     let body = delivery.body.clone();
-    WorkMessage::read(&queue, &delivery.properties, body, links.store.ticket_key()).ok()
+    bundle::read(&queue, &delivery.properties, body, links.store.ticket_key()).ok()
 }
 
+/// Dispatches again what still waits for this message, each job alone: one of them may be what it
+/// came back for. Returns a letter for each.
 async fn dispatch_again(
     links: &Links,
     publisher: &Publisher,
-    message: WorkMessage,
-) -> Result<&'static str, Error> {
-    let name = JobName { client: message.client.clone(), job_id: message.job_id.clone() };
-    match links.store.redispatch(&name, message.dispatch, DISPATCH_AGAIN_MS, &message.body).await? {
-        Some(number) => {
-            let parked_ms = links.settings.parked_ms;
-            let again = WorkMessage { dispatch: number, ..message };
-            dispatch(&links.store, publisher, parked_ms, vec![again]).await?;
-            links.store.dispatched(&[(name, number)]).await?;
-            Ok("dropped by the broker, and dispatched again")
+    messages: Vec<WorkMessage>,
+) -> Result<Vec<Publication>, Error> {
+    let (mut letters, mut numbers, mut again) = (Vec::new(), Vec::new(), Vec::new());
+    for message in messages {
+        let name = JobName { client: message.client.clone(), job_id: message.job_id.clone() };
+        let (number, body) = (message.dispatch, &message.body);
+        let taken = links.store.redispatch(&name, number, DISPATCH_AGAIN_MS, body).await?;
+        let reason = match taken {
+            Some(_) => "dropped by the broker, and dispatched again",
+            None => "dropped by the broker; the job had moved on",
+        };
+        letters.push(dead_work_message(&message, links.store.ticket_key(), reason));
+        if let Some(dispatch) = taken {
+            numbers.push((name, dispatch));
+            again.push(WorkMessage { dispatch, ..message });
         }
-        None => Ok("dropped by the broker; the job had moved on"),
     }
+    dispatch(links, publisher, again).await?;
+    links.store.dispatched(&numbers).await?;
+    Ok(letters)
 }
 
 /// The client that the message names was verified when it was published, and nobody but the broker

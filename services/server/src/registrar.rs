@@ -261,7 +261,7 @@ async fn finish_chunk(
         .unzip();
     crash_point(Point::IntakeDispatching);
     let kept = publisher.begin(letters).await?;
-    let dispatched = dispatch(&links.store, publisher, links.settings.parked_ms, work).await?;
+    let dispatched = dispatch(links, publisher, work).await?;
     let kept = kept.await.map_err(|_| broker::Error::Gone)?;
     if kept.iter().any(|outcome| *outcome != Outcome::Confirmed) {
         // What cannot be kept must not be acknowledged.

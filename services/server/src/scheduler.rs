@@ -248,8 +248,7 @@ async fn send(
     let numbers: Vec<(JobName, u64)> =
         taken.iter().map(|(name, message)| (name.clone(), message.dispatch)).collect();
     let messages = taken.into_iter().map(|(_, message)| message).collect();
-    if let Err(error) = dispatch(&links.store, publisher, links.settings.parked_ms, messages).await
-    {
+    if let Err(error) = dispatch(links, publisher, messages).await {
         again_soon(links, &numbers).await;
         return Err(error);
     }

@@ -1,5 +1,5 @@
-//! Which queue serves which type: a copy of what workers announced, refreshed twice a second. A
-//! type that is not in the copy is looked up again before a job of it is parked; and a parked job
+//! Which queue serves which type, and whether its jobs are short: a copy of what workers announced,
+//! refreshed twice a second. A type that is not in the copy is looked up again before a job of it is parked; and a parked job
 //! is released by a repeated sweep, so a copy that is a moment old delays but never strands a job.
 
 use std::collections::HashMap;
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use job::{JobType, QueueName};
 use store::Store;
+use store::types::Served as Announced;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
@@ -17,7 +18,7 @@ const FRESH: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 pub(crate) struct Served {
-    copy: RwLock<(Instant, HashMap<JobType, QueueName>)>,
+    copy: RwLock<(Instant, HashMap<JobType, store::types::Served>)>,
 }
 
 impl Served {
@@ -33,7 +34,12 @@ impl Served {
 
     /// The queue of a type.
     pub(crate) fn queue(&self, job_type: &JobType) -> Option<QueueName> {
-        self.read().1.get(job_type).cloned()
+        self.read().1.get(job_type).map(|served| served.queue.clone())
+    }
+
+    /// Whether several jobs of a type may travel in one work message.
+    pub(crate) fn is_short(&self, job_type: &JobType) -> bool {
+        self.read().1.get(job_type).is_some_and(|served| served.is_short)
     }
 
     /// Every announced type.
@@ -81,7 +87,7 @@ impl Served {
         }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, (Instant, HashMap<JobType, QueueName>)> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, (Instant, HashMap<JobType, Announced>)> {
         self.copy.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,5 @@
-//! From deliveries to runs: `decode` and `claim`, the first two steps of [`crate::execution`], for
-//! all deliveries that are there.
+//! From candidates to runs: `claim`, the second step of [`crate::execution`], for all candidates
+//! that have a slot.
 //!
 //! # Who may run beside whom
 //! A job whose last attempts (`worker.alone_after` of them) ended without an outcome runs alone in
@@ -10,29 +10,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Backoff, Delivery, Retry, dead_letter};
+use broker::{Backoff, Retry, dead_work_message};
 use faults::{Point, crash_point};
-use job::{Event, QueueName};
+use job::Event;
 use protocol::WorkMessage;
 use store::JobName;
 use store::accept::{Accept, First, Limits};
 use store::change::{Change, Changed, Right, Unless};
 use store::claim::{Claim, Claimed};
 use store::lost::{OF_THE_RUN, OF_THE_RUN_AND_PAYLOAD};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Context;
 use crate::books::Books;
+use crate::candidates::{Candidate, bury};
 use crate::execution::{execute, retry_policy};
-use crate::registry::Entry;
-use crate::runs::{Receipt, Run};
+use crate::runs::Run;
 use crate::shared::Shared;
 
-/// A message that nobody here can run is held for a moment before it goes back, so that it does not
-/// fly around if nobody else can either.
-const NOT_OURS_PAUSE: Duration = Duration::from_millis(200);
 /// For so long nothing else starts here while a job that must run alone waits for the others to
 /// end; then others start again, for longer, before it tries once more. So a worker with long jobs
 /// works.
@@ -40,22 +36,6 @@ const ALONE_WITHIN: Duration = Duration::from_secs(5);
 const ALONE_AGAIN_AFTER: Duration = Duration::from_secs(20);
 /// The pause before a message is claimed once more.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
-
-/// A message that is ours to run.
-pub(crate) struct Candidate {
-    message: WorkMessage,
-    entry: Entry,
-    receipt: Receipt,
-    redelivered: bool,
-    delivered_at: Instant,
-    nonce: String,
-    /// This process was told to attach the message to a run, and has no such run.
-    not_here: bool,
-    /// The delivery without its body, for the dead-letter queue.
-    letter: Delivery,
-    dead: broker::Publisher,
-    permit: OwnedSemaphorePermit,
-}
 
 /// A share of the gate, or the whole of it; clones hold it together.
 #[derive(Clone)]
@@ -76,48 +56,6 @@ impl Gate {
         let held = Arc::clone(&shared.gate).write_owned().await;
         Self { is_whole: true, _held: Arc::new(held) }
     }
-}
-
-/// Reads a delivery. What is no message of this deployment is kept in the dead-letter queue; what
-/// another worker has to run goes back.
-pub(crate) fn decode(
-    shared: &Arc<Shared>,
-    queue: &QueueName,
-    (delivered_at, mut delivery): (Instant, Delivery),
-    receipt: Receipt,
-    permit: OwnedSemaphorePermit,
-    dead: &broker::Publisher,
-) -> Option<Candidate> {
-    let key = shared.store.ticket_key();
-    let body = delivery.body.clone();
-    let message = match WorkMessage::read(queue, &delivery.properties, body, key) {
-        Ok(message) => message,
-        Err(reason) => {
-            bury(dead.clone(), delivery, reason.to_string(), receipt);
-            return None;
-        }
-    };
-    delivery.body = Vec::new();
-    let Some(entry) = shared.registry.get(&message.job_type).cloned() else {
-        tracing::debug!(job_type = %message.job_type, "not served here: given back");
-        tokio::spawn(async move {
-            tokio::time::sleep(NOT_OURS_PAUSE).await;
-            receipt.give_back();
-        });
-        return None;
-    };
-    Some(Candidate {
-        message,
-        entry,
-        receipt,
-        redelivered: delivery.redelivered,
-        delivered_at,
-        nonce: format!("{:016x}", fastrand::u64(..)),
-        not_here: false,
-        letter: delivery,
-        dead: dead.clone(),
-        permit,
-    })
 }
 
 /// Claims candidates and starts what is to be started. Returns when all are claimed, not when they
@@ -245,21 +183,6 @@ async fn finish(shared: &Shared, candidate: Candidate, change: Change, stop: &Ca
     }
 }
 
-/// Keeps a message in the dead-letter queue, with its reason; gives it back, after a pause, if that
-/// does not work.
-fn bury(dead: broker::Publisher, delivery: Delivery, reason: String, receipt: Receipt) {
-    tracing::warn!(routing_key = delivery.routing_key, reason, "kept in the dead-letter queue");
-    tokio::spawn(async move {
-        let kept = dead.publish(vec![dead_letter(&delivery, &reason)]).await;
-        if matches!(kept[..], [broker::Outcome::Confirmed]) {
-            receipt.ack();
-        } else {
-            tokio::time::sleep(NOT_OURS_PAUSE).await;
-            receipt.give_back();
-        }
-    });
-}
-
 fn start(shared: &Arc<Shared>, candidate: Candidate, attempt: u32, fence: String, gate: &Gate) {
     let Candidate { message, entry, receipt, delivered_at, permit, .. } = candidate;
     let context = Context {
@@ -348,8 +271,8 @@ async fn rebuild(shared: &Arc<Shared>, candidate: Candidate, stop: &Cancellation
     let message = &candidate.message;
     let job = name(message);
     if message.epoch == shared.store.epoch() {
-        let letter = Delivery { body: candidate.message.body, ..candidate.letter };
-        let reason = "there is no record of this job".to_owned();
+        let reason = "there is no record of this job";
+        let letter = dead_work_message(message, shared.store.ticket_key(), reason);
         bury(candidate.dead, letter, reason, candidate.receipt);
         return;
     }

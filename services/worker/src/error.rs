@@ -20,6 +20,9 @@ pub enum Error {
     /// No handler was given: there is nothing to do.
     #[error("no handler: a worker needs at least one type")]
     NoHandler,
+    /// Something was said of a type that has no handler yet: give it one first.
+    #[error("the type {0:?} has no handler yet")]
+    Unhandled(String),
 }
 
 impl Error {
@@ -29,7 +32,7 @@ impl Error {
             Self::Broker(error) => error.is_transient(),
             Self::Store(error) => error.is_transient(),
             Self::Panicked => true,
-            Self::InvalidId(_) | Self::Settings(_) | Self::NoHandler => false,
+            Self::InvalidId(_) | Self::Settings(_) | Self::NoHandler | Self::Unhandled(_) => false,
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! `decode → claim → run → decide → record → acknowledge`
 //!
-//! `decode` and `claim` work on all deliveries that are there ([`crate::claims`]); from `run` on
-//! each job goes its own way, here.
+//! `decode` works on all deliveries that are there ([`crate::candidates`]), `claim` on all jobs that
+//! have a slot ([`crate::claims`]); from `run` on each job goes its own way, here. A message of
+//! several jobs is acknowledged with the last of them.
 //!
 //! | if the process dies after | the next delivery of the message sees |
 //! |---|---|
@@ -11,7 +12,7 @@
 //! | claim | `running`, and the lease of a dead process: when it ends, the next attempt |
 //! | run, decide | the same; what the handler did elsewhere has happened |
 //! | record | a final state, `retrying` or `queued`: dropped, the scheduler has what is left |
-//! | acknowledge | nothing |
+//! | acknowledge | nothing; or, if another job of the message was not done, the final state |
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -44,6 +44,7 @@ pub mod testing;
 
 mod beat;
 mod books;
+mod candidates;
 mod claims;
 mod execution;
 mod recorder;

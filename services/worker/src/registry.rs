@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use job::{JobType, QueueName, RetryPolicy};
+use store::types::Served;
 
 use crate::handler::{Handler, Outcome};
 use crate::{Context, Error};
@@ -16,6 +17,8 @@ type Run = Arc<dyn Fn(Context) -> Pin<Box<dyn Future<Output = Outcome> + Send>> 
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) queue: QueueName,
+    /// Several of its jobs may come in one message.
+    pub(crate) is_short: bool,
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) run: Run,
 }
@@ -52,6 +55,7 @@ impl Registry {
     ) -> Result<(), Error> {
         let entry = Entry {
             queue: QueueName::parse(queue)?,
+            is_short: false,
             retry,
             run: Arc::new(move |job| handler.call(job)),
         };
@@ -67,12 +71,20 @@ impl Registry {
         self.entries.is_empty()
     }
 
-    /// Every type and its queue.
-    pub(crate) fn served(&self) -> Vec<(JobType, QueueName)> {
-        self.entries
-            .iter()
-            .map(|(job_type, entry)| (job_type.clone(), entry.queue.clone()))
-            .collect()
+    /// Lets several jobs of a type come in one message. Whether the type has a handler.
+    pub(crate) fn shorten(&mut self, job_type: &str) -> bool {
+        let entry = JobType::parse(job_type).ok().and_then(|of| self.entries.get_mut(&of));
+        entry.map(|entry| entry.is_short = true).is_some()
+    }
+
+    /// Every type, and how it is served.
+    pub(crate) fn served(&self) -> Vec<Served> {
+        let served = |(job_type, entry): (&JobType, &Entry)| Served {
+            job_type: job_type.clone(),
+            queue: entry.queue.clone(),
+            is_short: entry.is_short,
+        };
+        self.entries.iter().map(served).collect()
     }
 
     /// Every queue, once.

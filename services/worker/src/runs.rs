@@ -4,7 +4,7 @@
 //! again, and if it comes to this process it is attached to the run that goes on.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use store::JobName;
@@ -13,11 +13,21 @@ use tokio::time::Instant;
 
 use crate::Context;
 
-/// What acknowledges, or gives back, one delivery. It may be of a session that is over.
+/// What acknowledges, or gives back, the delivery of one job. It may be of a session that is over.
+/// A delivery of several jobs is settled with the last of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Receipt {
-    pub(crate) tag: u64,
-    pub(crate) acks: mpsc::UnboundedSender<Settle>,
+    tag: u64,
+    acks: mpsc::UnboundedSender<Settle>,
+    jobs: Arc<Jobs>,
+}
+
+/// The jobs of one delivery.
+#[derive(Debug)]
+struct Jobs {
+    unsettled: AtomicUsize,
+    /// One of them is to come again, and so the message is.
+    comes_again: AtomicBool,
 }
 
 /// What is to be done with a delivery.
@@ -28,14 +38,34 @@ pub(crate) enum Settle {
 }
 
 impl Receipt {
-    /// Acknowledges. If the session is over the message comes again, and its claim says what then.
-    pub(crate) fn ack(&self) {
-        self.acks.send(Settle::Ack(self.tag)).ok();
+    /// The receipt of a delivery, to be cloned for each of its jobs.
+    pub(crate) fn new(tag: u64, acks: mpsc::UnboundedSender<Settle>, jobs: usize) -> Self {
+        let (unsettled, comes_again) = (AtomicUsize::new(jobs), AtomicBool::new(false));
+        Self { tag, acks, jobs: Arc::new(Jobs { unsettled, comes_again }) }
     }
 
-    /// Returns the message to its queue.
-    pub(crate) fn give_back(&self) {
-        self.acks.send(Settle::GiveBack(self.tag)).ok();
+    /// Acknowledges. If the session is over the message comes again, and its claim says what then.
+    pub(crate) fn ack(self) {
+        self.settle();
+    }
+
+    /// Returns the message to its queue. What of it is done by then is told by the claim.
+    pub(crate) fn give_back(self) {
+        self.jobs.comes_again.store(true, Ordering::Relaxed);
+        self.settle();
+    }
+
+    fn settle(self) {
+        // Whoever is the last sees what the others have stored.
+        if self.jobs.unsettled.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let settle = match self.jobs.comes_again.load(Ordering::Relaxed) {
+            true => Settle::GiveBack(self.tag),
+            false => Settle::Ack(self.tag),
+        };
+        // The session may be over.
+        self.acks.send(settle).ok();
     }
 }
 
@@ -127,5 +157,27 @@ impl Runs {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<JobName, Arc<Run>>> {
         self.by_job.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_of_several_jobs_is_settled_once_with_the_last_of_them() {
+        let (acks, mut settled) = mpsc::unbounded_channel();
+        let done = Receipt::new(7, acks.clone(), 3);
+        let comes_again = Receipt::new(8, acks, 3);
+        done.clone().ack();
+        done.clone().ack();
+        comes_again.clone().ack();
+        comes_again.clone().give_back();
+        assert!(settled.try_recv().is_err(), "one of each is not settled");
+        comes_again.ack();
+        assert!(matches!(settled.try_recv(), Ok(Settle::GiveBack(8))));
+        done.ack();
+        assert!(matches!(settled.try_recv(), Ok(Settle::Ack(7))));
+        assert!(settled.try_recv().is_err());
     }
 }

@@ -4,17 +4,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Connection, Delivery, Publisher, topology};
+use broker::{Connection, Publisher, topology};
 use faults::{Point, crash_point};
 use job::QueueName;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::claims::{Gate, claim, decode};
-use crate::runs::{Receipt, Settle};
+use crate::candidates::{Candidate, decode};
+use crate::claims::{Gate, claim};
+use crate::runs::Settle;
 use crate::settling::settle;
 use crate::shared::Shared;
 
@@ -156,12 +156,11 @@ impl Queue {
                 chunk = self.consumer.next_chunk(slots) => chunk?,
             };
             crash_point(Point::WorkRead);
-            let delivered_at = Instant::now();
-            let mut waiting =
-                chunk.into_iter().map(|delivery| (delivered_at, delivery)).collect::<VecDeque<_>>();
+            let decoded = |delivery| decode(&self.shared, &self.queue, delivery, acks, &self.dead);
+            let mut waiting: VecDeque<_> = chunk.into_iter().flat_map(decoded).collect();
             while !waiting.is_empty() {
                 let taken = tokio::select! {
-                    taken = self.take(&mut waiting, acks) => taken,
+                    taken = self.take(&mut waiting) => taken,
                     () = self.stop.cancelled() => return Ok(()),
                 };
                 let gate = tokio::select! {
@@ -173,22 +172,18 @@ impl Queue {
         }
     }
 
-    /// Takes as many deliveries as there are free slots, at least one. What would wait too long for
-    /// a slot goes back: another worker may have one, and the broker does not wait for ever.
-    async fn take(
-        &self,
-        waiting: &mut VecDeque<(Instant, Delivery)>,
-        acks: &mpsc::UnboundedSender<Settle>,
-    ) -> Vec<crate::claims::Candidate> {
+    /// Takes as many jobs as there are free slots, at least one. What has waited too long for a slot
+    /// goes back, with what came behind it: another worker may have one, and the broker does not
+    /// wait for ever.
+    async fn take(&self, waiting: &mut VecDeque<Candidate>) -> Vec<Candidate> {
         let limit = Duration::from_millis(self.shared.settings.worker.detach_after_ms);
         let mut taken = Vec::new();
         while !waiting.is_empty() {
             let slots = Arc::clone(&self.shared.slots);
             let permit = if taken.is_empty() {
-                let Ok(permit) = tokio::time::timeout(limit, slots.acquire_owned()).await else {
-                    for (_, delivery) in waiting.drain(..) {
-                        acks.send(Settle::GiveBack(delivery.tag)).ok();
-                    }
+                let until = waiting[0].delivered_at + limit;
+                let Ok(permit) = tokio::time::timeout_at(until, slots.acquire_owned()).await else {
+                    waiting.drain(..).for_each(Candidate::give_back);
                     break;
                 };
                 permit
@@ -199,9 +194,8 @@ impl Queue {
                 }
             };
             // The semaphore is never closed.
-            let (Ok(permit), Some(delivery)) = (permit, waiting.pop_front()) else { break };
-            let receipt = Receipt { tag: delivery.1.tag, acks: acks.clone() };
-            taken.extend(decode(&self.shared, &self.queue, delivery, receipt, permit, &self.dead));
+            let (Ok(permit), Some(candidate)) = (permit, waiting.pop_front()) else { break };
+            taken.push(candidate.with(permit));
         }
         taken
     }

@@ -64,6 +64,28 @@ impl Worker {
         Ok(self)
     }
 
+    /// Says that the jobs of a type are short: a run takes about a millisecond, no longer than the
+    /// message that brings the job. The server then sends up to 16 of them in one message, where it
+    /// accepts so many at one moment, which costs everybody less. Each is still a job of its own,
+    /// with its own attempts, time limit and outcome. Jobs of more than about 4 KiB, with a
+    /// priority, with a later start or in a further attempt come alone as before.
+    ///
+    /// Do not call a type short whose runs may wait for something slow: the jobs of one message
+    /// wait for slots in one worker while others may be idle, and one that is to be given back comes
+    /// again only when the last of its neighbours is done or detached.
+    ///
+    /// To be called after [`Self::handle`]. It holds for all workers of the type: let all of them
+    /// say the same, for the last one to start decides.
+    ///
+    /// # Errors
+    /// [`Error::Unhandled`] if the type has no handler yet: give it one first.
+    pub fn short(mut self, job_type: &str) -> Result<Self, Error> {
+        match self.registry.shorten(job_type) {
+            true => Ok(self),
+            false => Err(Error::Unhandled(job_type.to_owned())),
+        }
+    }
+
     /// Runs until SIGTERM, SIGHUP or Ctrl-C, then drains: running jobs may finish for a while, what
     /// is left is given back uncounted.
     ///

@@ -1,6 +1,7 @@
 //! The dead-letter queue: what cannot be processed is kept there, with its reason.
 
-use protocol::{Properties, headers};
+use job::TicketKey;
+use protocol::{Properties, WorkMessage, headers};
 
 use crate::{Delivery, Publication, topology};
 
@@ -38,4 +39,17 @@ pub fn dead_letter(delivery: &Delivery, reason: &str) -> Publication {
         properties,
         body: delivery.body.clone(),
     }
+}
+
+/// The same for a work message, as if it had come alone.
+pub fn dead_work_message(message: &WorkMessage, key: &TicketKey, reason: &str) -> Publication {
+    let delivery = Delivery {
+        tag: 0,
+        exchange: topology::WORK.to_owned(),
+        routing_key: message.queue.to_string(),
+        redelivered: false,
+        properties: message.properties(key),
+        body: message.body.clone(),
+    };
+    dead_letter(&delivery, reason)
 }

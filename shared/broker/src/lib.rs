@@ -39,7 +39,7 @@ pub use backoff::{Backoff, Retry};
 pub use chain::chain;
 pub use connection::Connection;
 pub use consumer::{Acker, Consumer, Delivery};
-pub use dead::dead_letter;
+pub use dead::{dead_letter, dead_work_message};
 pub use error::Error;
 pub use publisher::{Outcome, Publication, Publisher};
 pub use salvage::{greeting, salvage};

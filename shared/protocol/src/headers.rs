@@ -71,6 +71,8 @@ pub const EPOCH: &str = "counterfoil-epoch";
 pub const SPEC: &str = "counterfoil-spec";
 /// On a work message: the seal over all of these.
 pub const SEAL: &str = "counterfoil-seal";
+/// On a work message of several jobs: how many they are.
+pub const JOBS: &str = "counterfoil-jobs";
 /// On a message in the dead-letter queue: why it is there.
 pub const REASON: &str = "counterfoil-reason";
 /// On a message in the dead-letter queue: the exchange it was published to.

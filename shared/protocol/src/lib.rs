@@ -2,7 +2,8 @@
 //!
 //! In reading order: a message's properties ([`properties`], [`headers`], [`time`]), what a client
 //! sends ([`submission`], [`request`]), where an answer may go ([`reply_to`]), what the server
-//! answers ([`answer`], [`refusal`]), and what the server sends itself ([`forwarded`], [`work`]).
+//! answers ([`answer`], [`refusal`]), and what the server sends itself ([`forwarded`], [`work`],
+//! [`bundle`]).
 //!
 //! Fields that are not known are passed over in JSON bodies; unknown `job-*` headers are listed in
 //! the receipt. Nothing here knows a broker or a store.
@@ -20,6 +21,7 @@ pub mod answer;
 pub mod batch;
 pub mod refusal;
 
+pub mod bundle;
 pub mod forwarded;
 pub mod work;
 

@@ -108,17 +108,17 @@ fn broker_priority(word: &str) -> Option<u8> {
 /// A message on a work queue that this deployment did not dispatch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a work message of this deployment: {0}")]
-pub struct NotAWorkMessage(&'static str);
+pub struct NotAWorkMessage(pub(crate) &'static str);
 
 impl WorkMessage {
     /// The properties to publish it with, sealed.
     pub fn properties(&self, key: &TicketKey) -> Properties {
-        let spec = serde_json::to_string(&self.spec).unwrap_or_default();
+        let (seal, spec) = self.sealed(key);
         let mut properties = Properties {
             persistent: true,
             content_type: self.spec.content_type.clone(),
             content_encoding: self.spec.content_encoding.clone(),
-            message_id: Some(format!("{}/{}", self.ticket, self.dispatch)),
+            message_id: Some(self.message_id()),
             kind: Some(self.job_type.as_str().to_owned()),
             priority: self.spec.priority.as_deref().and_then(broker_priority),
             ..Properties::default()
@@ -128,7 +128,7 @@ impl WorkMessage {
         headers.push_text(headers::JOB_ID, self.job_id.as_str());
         headers.push(headers::DISPATCH, HeaderValue::Int(self.dispatch.cast_signed()));
         headers.push(headers::EPOCH, HeaderValue::Int(self.epoch.cast_signed()));
-        headers.push_text(headers::SEAL, self.seal(key, spec.as_bytes()));
+        headers.push_text(headers::SEAL, seal);
         headers.push_text(headers::SPEC, spec);
         for (name, value) in [
             (headers::TRACEPARENT, &self.spec.traceparent),
@@ -157,31 +157,28 @@ impl WorkMessage {
             Some(HeaderValue::Int(n)) if *n >= 0 => Ok(n.cast_unsigned()),
             _ => Err(NotAWorkMessage("a number is missing")),
         };
-        let ticket = properties
-            .message_id
-            .as_deref()
-            .and_then(|id| Ticket::parse(id.split('/').next()?))
-            .ok_or(NotAWorkMessage("no ticket"))?;
-        let spec = text(headers::SPEC)?;
-        let message = Self {
-            client: ClientName::parse(text(headers::CLIENT)?)
-                .map_err(|_| NotAWorkMessage("no client"))?,
-            job_id: JobId::parse_recorded(text(headers::JOB_ID)?)
-                .map_err(|_| NotAWorkMessage("no job id"))?,
-            ticket,
-            job_type: JobType::parse(properties.kind.as_deref().unwrap_or_default())
-                .map_err(|_| NotAWorkMessage("no type"))?,
-            queue: queue.clone(),
+        let id = properties.message_id.as_deref().unwrap_or_default();
+        let written = Written {
+            client: text(headers::CLIENT)?,
+            job_id: text(headers::JOB_ID)?,
+            ticket: id.split('/').next().unwrap_or_default(),
+            job_type: properties.kind.as_deref().unwrap_or_default(),
             dispatch: number(headers::DISPATCH)?,
             epoch: number(headers::EPOCH)?,
-            spec: serde_json::from_str(spec).map_err(|_| NotAWorkMessage("no spec"))?,
-            body,
+            spec: text(headers::SPEC)?,
+            seal: text(headers::SEAL)?,
         };
-        if message.seal(key, spec.as_bytes()) == text(headers::SEAL)? {
-            Ok(message)
-        } else {
-            Err(NotAWorkMessage("its seal does not hold"))
-        }
+        written.open(queue, body, key)
+    }
+
+    pub(crate) fn message_id(&self) -> String {
+        format!("{}/{}", self.ticket, self.dispatch)
+    }
+
+    /// Its seal, and the text of its spec, which is under the seal.
+    pub(crate) fn sealed(&self, key: &TicketKey) -> (String, String) {
+        let spec = serde_json::to_string(&self.spec).unwrap_or_default();
+        (self.seal(key, spec.as_bytes()), spec)
     }
 
     fn seal(&self, key: &TicketKey, spec: &[u8]) -> String {
@@ -196,6 +193,45 @@ impl WorkMessage {
             spec,
             &self.body,
         ])
+    }
+}
+
+/// What a work message says beside its body, as it came.
+pub(crate) struct Written<'a> {
+    pub(crate) client: &'a str,
+    pub(crate) job_id: &'a str,
+    pub(crate) ticket: &'a str,
+    pub(crate) job_type: &'a str,
+    pub(crate) dispatch: u64,
+    pub(crate) epoch: u64,
+    pub(crate) spec: &'a str,
+    pub(crate) seal: &'a str,
+}
+
+impl Written<'_> {
+    /// The message, if its seal holds.
+    pub(crate) fn open(
+        self,
+        queue: &QueueName,
+        body: Vec<u8>,
+        key: &TicketKey,
+    ) -> Result<WorkMessage, NotAWorkMessage> {
+        let message = WorkMessage {
+            client: ClientName::parse(self.client).map_err(|_| NotAWorkMessage("no client"))?,
+            job_id: JobId::parse_recorded(self.job_id).map_err(|_| NotAWorkMessage("no job id"))?,
+            ticket: Ticket::parse(self.ticket).ok_or(NotAWorkMessage("no ticket"))?,
+            job_type: JobType::parse(self.job_type).map_err(|_| NotAWorkMessage("no type"))?,
+            queue: queue.clone(),
+            dispatch: self.dispatch,
+            epoch: self.epoch,
+            spec: serde_json::from_str(self.spec).map_err(|_| NotAWorkMessage("no spec"))?,
+            body,
+        };
+        if message.seal(key, self.spec.as_bytes()) == self.seal {
+            Ok(message)
+        } else {
+            Err(NotAWorkMessage("its seal does not hold"))
+        }
     }
 }
 

@@ -41,6 +41,7 @@ const READABLE: &[&str] = &[
     "{*}:retrying",
     "{*}:failed",
     "types",
+    "short",
     "deployment",
 ];
 

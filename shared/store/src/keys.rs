@@ -20,6 +20,7 @@
 //! | `<prefix>:{<slot>}:outbox:later` | sorted set | those that are tried again later |
 //! | `<prefix>:{<slot>}:outbox:waiting` | hash | how many wait, by client |
 //! | `<prefix>:types` | hash | type → queue, as workers announced it |
+//! | `<prefix>:short` | set | types whose jobs are short, as workers announced it |
 //! | `<prefix>:deployment` | hash | layout version, slots, epoch, run id |
 //! | `<prefix>:secret` | string | what tickets are derived from |
 
@@ -191,6 +192,11 @@ impl Keys {
     /// Which queue serves which type.
     pub fn types(&self) -> String {
         format!("{}:types", self.prefix)
+    }
+
+    /// Which types' jobs are short.
+    pub fn short_types(&self) -> String {
+        format!("{}:short", self.prefix)
     }
 
     /// Layout version, slots, epoch.

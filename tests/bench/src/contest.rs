@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::bulk;
 use crate::fleet::{Cpu, Fleet, Make, Size};
 use crate::ground::{Ground, STRANGER};
+use crate::handlers::NOTHING;
 use crate::traffic::{self, Answers, IN_FLIGHT, Traffic};
 use crate::verify::until_all_done;
 
@@ -32,6 +33,8 @@ pub struct Contestant {
     pub name: &'static str,
     /// Who it is.
     pub who: Who,
+    /// The type of the jobs, where they are ours.
+    pub job_type: &'static str,
     /// Bytes of a body.
     pub bytes: usize,
     /// Jobs a second, in the last run; a guess before the first one.
@@ -52,7 +55,7 @@ impl Contestant {
     /// One that has not run yet.
     pub fn new(name: &'static str, who: Who, rate: f64) -> Self {
         let (runs, versions) = (Vec::new(), Vec::new());
-        Self { name, who, bytes: 200, rate, runs, cpu: None, versions }
+        Self { name, who, job_type: NOTHING, bytes: 200, rate, runs, cpu: None, versions }
     }
 
     /// One run of about so many seconds.
@@ -85,6 +88,7 @@ impl Contestant {
         ground.empty().await?;
         let fleet = Fleet::start(ground, make, Size::ONE).await?;
         let of = |prefix: &str, jobs| Traffic {
+            job_type: self.job_type,
             bytes: self.bytes,
             ..Traffic::new(format!("{prefix}{}", self.runs.len()), jobs, answers)
         };

@@ -4,8 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use worker::{Failure, Json, Worker};
 
-/// A job that does nothing.
+/// A job that does nothing; several of them may come in one message.
 pub const NOTHING: &str = "bench.nothing";
+/// A job that does nothing, each in a message of its own.
+pub const ALONE: &str = "bench.alone";
 /// A job that says how long ago it was sent.
 pub const SINCE: &str = "bench.since";
 
@@ -15,8 +17,11 @@ pub const SINCE: &str = "bench.since";
 /// The settings are wrong, or the nodes refuse it.
 pub async fn work() -> anyhow::Result<()> {
     let settings: worker::Settings = settings::load(None)?;
+    let nothing = || async { Ok::<_, Failure>(()) };
     let mut running = Worker::new(settings)
-        .handle(NOTHING, || async { Ok::<_, Failure>(()) })?
+        .handle(NOTHING, nothing)?
+        .short(NOTHING)?
+        .handle(ALONE, nothing)?
         .handle(SINCE, |Json(sent): Json<u64>| async move {
             Ok::<_, Failure>(now_us().saturating_sub(sent))
         })?

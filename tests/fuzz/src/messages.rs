@@ -1,6 +1,7 @@
 //! What travels: submissions, requests, questions in the line, work messages, answers.
 
 use job::{QueueName, TicketKey};
+use protocol::bundle::{self, Part};
 use protocol::{
     Answer, Code, Forwarded, HeaderValue, Kind, Limits, Properties, Refusal, Request, Submission,
     UnixMillis, WorkMessage, headers,
@@ -66,7 +67,12 @@ fn work_of(submission: &Submission) {
     let spec = properties.headers.text(headers::SPEC).unwrap_or_default();
     assert!(spec.len() < 100_000, "the headers are one frame, of 128 KiB where nobody says else");
     let read = WorkMessage::read(&QueueName::default(), &properties, work.body.clone(), &key);
-    assert_eq!(read, Ok(work), "a submission that is accepted can be dispatched");
+    assert_eq!(read, Ok(work.clone()), "a submission that is accepted can be dispatched");
+    if let Some(part) = Part::of(&work, &key) {
+        let (properties, body) = bundle::pack(&[part.clone(), part]);
+        let read = bundle::read(&QueueName::default(), &properties, body, &key);
+        assert_eq!(read, Ok(vec![work.clone(), work]), "and with another one");
+    }
 }
 
 /// A request is read, or refused with a reason. What is read can be forwarded to the line.
@@ -121,6 +127,9 @@ pub fn work(data: &[u8]) {
         sent.body.push(b' ');
         assert!(read(&sent.properties, &sent.body).is_err(), "another body is not sealed");
     }
+    // Nor does anybody get in as one of several.
+    sent.properties.headers.push(headers::JOBS, HeaderValue::Int(1));
+    assert!(bundle::read(&queue, &sent.properties, sent.body.clone(), &key).is_err());
     // A client's own headers make it nobody else.
     sent.properties.headers.push("counterfoil-seal", HeaderValue::Other);
     drop(read(&sent.properties, &sent.body));

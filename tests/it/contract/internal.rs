@@ -2,6 +2,7 @@
 //! two versions of the program may share a broker.
 
 use job::{ClientName, JobId, JobType, QueueName, TicketKey};
+use protocol::bundle::{self, Part};
 use protocol::work::Spec;
 use protocol::{Ask, Forwarded, WorkMessage};
 use serde_json::{Value, json};
@@ -35,6 +36,29 @@ fn what_the_server_sends_itself_is_as_version_1_sends_it() {
         let read = WorkMessage::read(&queue, &wire::properties(&golden), work.body.clone(), &key);
         assert_eq!(read, Ok(work), "{name}");
     }
+
+    let other = WorkMessage {
+        body: b"any bytes \n".to_vec(),
+        dispatch: 1,
+        spec: Spec::default(),
+        job_id: JobId::parse("A-1002").unwrap(),
+        ..whole.clone()
+    };
+    let both = vec![
+        WorkMessage { dispatch: 1, spec: Spec { priority: None, ..whole_spec() }, ..whole },
+        other,
+    ];
+    let parts: Vec<_> = both.iter().filter_map(|work| Part::of(work, &key)).collect();
+    let (properties, body) = bundle::pack(&parts);
+    let name = "internal-work-of-several-jobs";
+    frozen::check(
+        FOLDER,
+        name,
+        &wire::message(&properties, &json!(String::from_utf8_lossy(&body))),
+    );
+    let golden = frozen::read(FOLDER, name);
+    let text = golden["body"].as_str().unwrap().as_bytes().to_vec();
+    assert_eq!(bundle::read(&queue, &wire::properties(&golden), text, &key), Ok(both));
 
     let question = Forwarded {
         client,

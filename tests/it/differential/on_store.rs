@@ -6,6 +6,7 @@ use store::change::Change;
 use store::claim::Claim;
 use store::outbox::Entry;
 use store::replay::Replayed;
+use store::types::Served;
 use store::{Record, Store};
 
 use super::answer::{Answer, comparable, page, subscribed, told_by_store};
@@ -116,7 +117,8 @@ impl Call {
             }
             Self::Together(calls) => together(store, calls).await?,
             Self::Announce(job_type) => {
-                store.announce(&[(job_type.clone(), QueueName::default())]).await?;
+                let served = Served::new(job_type.clone(), QueueName::default());
+                store.announce(&[served]).await?;
                 format!("{:?}", store.served_types().await?.contains_key(job_type))
             }
         };

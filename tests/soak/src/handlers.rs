@@ -37,7 +37,8 @@ pub fn worker(settings: worker::Settings, log: Log) -> anyhow::Result<Worker> {
         let log = log.clone();
         async move { perform(&log, task, &job).await }
     };
-    Ok(Worker::new(settings).handle(TYPE, run)?)
+    // Not all of them are; but more can go wrong where several come in one message.
+    Ok(Worker::new(settings).handle(TYPE, run)?.short(TYPE)?)
 }
 
 /// Says that the run was cut off, unless it came to its end.

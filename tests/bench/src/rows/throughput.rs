@@ -4,6 +4,7 @@ use nodes::Fsync;
 
 use crate::contest::{Contestant, Who};
 use crate::ground::Ground;
+use crate::handlers::ALONE;
 use crate::report::{Bound, Report};
 use crate::stats::median_ratio;
 use crate::traffic::Answers;
@@ -13,6 +14,8 @@ const WHOLE: &str = "whole: receipt and event";
 const BARE: &str = "without receipt and event";
 const BATCHED: &str = "receipt and event in batches";
 const BULK: &str = "submit_many from one client, batches";
+const WHOLE_ALONE: &str = "whole, one job in a work message";
+const BARE_ALONE: &str = "without receipt and event, one in a message";
 const FLOOR: &str = "floor: receipt and event";
 const FLOOR_BARE: &str = "floor: without receipt and event";
 const LARGE: &str = "whole, bodies of 10 kB";
@@ -29,10 +32,14 @@ const DRAMATIQ: &str = "Dramatiq";
 pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     let ground = Ground::start(&directory()?.join("throughput"), Fsync::Everysec)?;
     let new = Contestant::new;
+    let alone =
+        |name, answers, rate| Contestant { job_type: ALONE, ..new(name, Who::Ours(answers), rate) };
     let mut contestants = vec![
         new(WHOLE, Who::Ours(Answers::Each), 5000.0),
+        alone(WHOLE_ALONE, Answers::Each, 4000.0),
         new(FLOOR, Who::Floor(Answers::Each), 8000.0),
         new(BARE, Who::Ours(Answers::None), 7000.0),
+        alone(BARE_ALONE, Answers::None, 6000.0),
         new(FLOOR_BARE, Who::Floor(Answers::None), 10000.0),
         new(BATCHED, Who::Ours(Answers::Batched), 7000.0),
         new(BULK, Who::Bulk, 7000.0),
@@ -87,8 +94,11 @@ fn say(contestants: &[Contestant], report: &mut Report) {
         ('A', BATCHED, CELERY, Bound::at_least(None, Some(14.0))),
         ('A', BARE, CELERY, Bound::at_least(Some(12.0), None)),
         ('A', BARE, BULLMQ, Bound::at_least(None, Some(1.0))),
-        ('A', WHOLE, FLOOR, Bound::at_least(Some(0.5), Some(0.7))),
-        ('A', BARE, FLOOR_BARE, Bound::at_least(Some(0.5), Some(0.7))),
+        // The floor sends a work message for each job, and so do these.
+        ('A', WHOLE_ALONE, FLOOR, Bound::at_least(Some(0.5), Some(0.7))),
+        ('A', BARE_ALONE, FLOOR_BARE, Bound::at_least(Some(0.5), Some(0.7))),
+        ('A', WHOLE, WHOLE_ALONE, Bound::at_least(None, None)),
+        ('A', BARE, BARE_ALONE, Bound::at_least(None, None)),
         ('D', BULK, APALIS, Bound::at_least(None, Some(1.0))),
     ];
     for (row, of, to, bound) in ratios {
