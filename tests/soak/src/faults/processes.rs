@@ -40,7 +40,7 @@ impl Injector {
             Kind::ClientKilled => kill(self.fleet.any(Role::Client)),
             // What it runs has a successor when it goes on, and wants to write its outcome then. (A
             // long run hears of it before.)
-            Kind::WorkerPaused => pause(self.at_work(SHORT, PAUSED_WITHIN).await).await,
+            Kind::WorkerPaused => pause(self.stopped_at_work().await).await,
             Kind::ServerPaused => pause(self.fleet.any(Role::Server)).await,
             Kind::ClientPaused => pause(self.fleet.any(Role::Client)).await,
             Kind::RollingRestart => {
@@ -78,17 +78,36 @@ impl Injector {
         while Instant::now() < until {
             let mut workers = self.fleet.awake(Role::Worker);
             fastrand::shuffle(&mut workers);
-            let long = u64::try_from(for_at_most.as_micros()).unwrap_or(u64::MAX);
-            let since = now().saturating_sub(long);
-            for (name, pid) in workers {
-                let path = history(self.fleet.directory(), &name);
-                if is_at_work(&path, pid, since).unwrap_or(false) {
-                    return Some(pid);
-                }
+            let is_at_work = |worker: &&(String, u32)| self.is_at_work(worker, for_at_most);
+            if let Some((_, pid)) = workers.iter().find(is_at_work) {
+                return Some(*pid);
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
         self.fleet.any(Role::Worker)
+    }
+
+    fn is_at_work(&self, (name, pid): &(String, u32), for_at_most: Duration) -> bool {
+        let long = u64::try_from(for_at_most.as_micros()).unwrap_or(u64::MAX);
+        let path = history(self.fleet.directory(), name);
+        is_at_work(&path, *pid, now().saturating_sub(long)).unwrap_or(false)
+    }
+
+    /// Stops a worker in which a short handler runs; any worker, if that fails for a while. The
+    /// handler may end before the signal comes: then the worker goes on, and it is tried again.
+    async fn stopped_at_work(&self) -> Option<u32> {
+        let until = Instant::now() + PAUSED_WITHIN;
+        loop {
+            let pid = self.at_work(SHORT, until - Instant::now()).await?;
+            nodes::signal(pid, "-STOP");
+            let workers = self.fleet.processes(Role::Worker);
+            let stopped = workers.iter().find(|(_, of)| *of == pid);
+            let is_caught = stopped.is_some_and(|worker| self.is_at_work(worker, 2 * SHORT));
+            if is_caught || Instant::now() >= until {
+                return Some(pid);
+            }
+            nodes::signal(pid, "-CONT");
+        }
     }
 
     /// Lets system calls of a client fail: no disk can be made to fail without a right to make one.
@@ -122,6 +141,7 @@ fn kill(pid: Option<u32>) -> Option<u32> {
 }
 
 async fn pause(pid: Option<u32>) -> Option<u32> {
+    // Nothing new for one that is stopped already.
     nodes::signal(pid?, "-STOP");
     tokio::time::sleep(Duration::from_millis(fastrand::u64(PAUSE_MS))).await;
     nodes::signal(pid?, "-CONT");
