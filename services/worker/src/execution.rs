@@ -2,9 +2,9 @@
 //!
 //! `decode → claim → run → decide → record → acknowledge`
 //!
-//! `decode` works on all deliveries that are there ([`crate::candidates`]), `claim` on all jobs that
-//! have a slot ([`crate::claims`]); from `run` on each job goes its own way, here. A message of
-//! several jobs is acknowledged with the last of them.
+//! `decode` works on all deliveries that are there ([`crate::candidates`]), `claim` on all jobs
+//! that have a slot ([`crate::claims`]); from `run` on each job goes its own way, here. A message
+//! of several jobs is acknowledged with the last of them.
 //!
 //! | if the process dies after | the next delivery of the message sees |
 //! |---|---|

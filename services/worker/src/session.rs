@@ -172,7 +172,7 @@ impl Queue {
         }
     }
 
-    /// Takes as many jobs as there are free slots, at least one. What has waited too long for a slot
+    /// Takes as many jobs as there are free slots, at least one. What has waited too long for one
     /// goes back, with what came behind it: another worker may have one, and the broker does not
     /// wait for ever.
     async fn take(&self, waiting: &mut VecDeque<Candidate>) -> Vec<Candidate> {

@@ -71,8 +71,8 @@ impl Worker {
     /// priority, with a later start or in a further attempt come alone as before.
     ///
     /// Do not call a type short whose runs may wait for something slow: the jobs of one message
-    /// wait for slots in one worker while others may be idle, and one that is to be given back comes
-    /// again only when the last of its neighbours is done or detached.
+    /// wait for slots in one worker while others may be idle, and one that is to be given back
+    /// comes again only when the last of its neighbours is done or detached.
     ///
     /// To be called after [`Self::handle`]. It holds for all workers of the type: let all of them
     /// say the same, for the last one to start decides.

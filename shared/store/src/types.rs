@@ -1,5 +1,6 @@
 //! Which queue serves which type, and whether its jobs are short, as workers announced it. An
-//! announcement stays when the worker goes: jobs of the type then wait in their queue, which is durable.
+//! announcement stays when the worker goes: jobs of the type then wait in their queue, which is
+//! durable.
 
 use std::collections::{HashMap, HashSet};
 
