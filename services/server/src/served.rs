@@ -1,7 +1,7 @@
 //! Which queue serves which type, and whether its jobs are short: a copy of what workers announced,
-//! refreshed twice a second. A type that is not in the copy is looked up again before a job of it is
-//! parked; and a parked job is released by a repeated sweep, so a copy that is a moment old delays
-//! but never strands a job.
+//! refreshed twice a second. A type that is not in the copy is looked up again before a job of it
+//! is parked; and a parked job is released by a repeated sweep, so a copy that is a moment old
+//! delays but never strands a job.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
