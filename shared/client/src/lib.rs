@@ -23,6 +23,7 @@ pub mod journal;
 mod client;
 mod inbox;
 mod link;
+mod open;
 mod origin;
 mod outgoing;
 mod recover;

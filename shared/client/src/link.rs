@@ -3,7 +3,6 @@
 //! A submission is sent until a receipt or a refusal arrives; the broker's confirm alone does not
 //! end that. A question is sent once for each connection, until its asker stops waiting.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::inbox::Inbox;
+use crate::open::Open;
 use crate::outgoing::{Outgoing, Parcel, Sender};
 
 /// Messages handed to the publisher together.
@@ -43,44 +43,6 @@ pub(crate) struct Link {
     pub(crate) refused: watch::Sender<Option<String>>,
     pub(crate) stop: CancellationToken,
     pub(crate) has_worked: bool,
-}
-
-/// The pause before a submission is sent again doubles each time, so often: where the line is long,
-/// more of the same makes it longer.
-const DOUBLINGS: u32 = 4;
-
-/// When a submission was last sent on this connection, and how often it was in all.
-#[derive(Default)]
-struct Sent {
-    at: Option<Instant>,
-    times: u32,
-}
-
-impl Sent {
-    fn now(&mut self, now: Instant) {
-        *self = Self { at: Some(now), times: self.times.saturating_add(1) };
-    }
-
-    /// Whether it is to be sent again.
-    fn is_due(&self, pause: Duration, now: Instant) -> bool {
-        let doublings = self.times.saturating_sub(1).min(DOUBLINGS);
-        let pause = pause.saturating_mul(1 << doublings);
-        self.at.is_none_or(|at| now.duration_since(at) >= pause)
-    }
-}
-
-/// What is not settled, across connections.
-#[derive(Default)]
-struct Open {
-    submissions: HashMap<String, (Outgoing, Sent)>,
-    questions: HashMap<String, (&'static str, Vec<u8>)>,
-}
-
-impl Open {
-    fn add(&mut self, outgoing: impl Iterator<Item = Outgoing>, sent_at: Instant) {
-        let sent = || Sent { at: Some(sent_at), times: 1 };
-        self.submissions.extend(outgoing.map(|it| (it.job_id.clone(), (it, sent()))));
-    }
 }
 
 impl Link {
@@ -152,15 +114,13 @@ impl Link {
         backoff.succeeded("the client is connected");
         self.has_worked = true;
 
-        // Everything that is open is sent again: nobody knows what became of it.
-        for (_, sent) in open.submissions.values_mut() {
-            sent.at = None;
-        }
+        open.nobody_knows();
         let sender = self.sender(&queue);
         let ask = |(id, (verb, body)): (&String, &(&'static str, Vec<u8>))| {
             sender.question(id, verb, body.clone()).message
         };
         publisher.begin(open.questions.iter().map(ask).collect::<Vec<_>>()).await?;
+        let (not_taken, mut refusals) = mpsc::unbounded_channel();
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut taken = Vec::with_capacity(CHUNK);
         loop {
@@ -169,7 +129,8 @@ impl Link {
                     if count == 0 {
                         return Ok(());
                     }
-                    self.send(&publisher, &queue, open, &mut taken).await?;
+                    let parcels = self.parcels(&queue, open, &mut taken);
+                    self.publish(&publisher, parcels, &not_taken).await?;
                 }
                 chunk = consumer.next_chunk(CHUNK) => {
                     let chunk = chunk?;
@@ -181,20 +142,19 @@ impl Link {
                     crash_point(Point::ClientRecorded);
                     acker.ack(&tags).await?;
                 }
-                _ = look.tick() => self.send_again(&publisher, &queue, open).await?,
+                Some(job_ids) = refusals.recv() => open.not_taken(&job_ids),
+                _ = look.tick() => {
+                    let parcels = self.due(&queue, open);
+                    self.publish(&publisher, parcels, &not_taken).await?;
+                }
                 () = publish.failed() => return Err(broker::Error::Gone),
                 () = stop.cancelled() => return Ok(()),
             }
         }
     }
 
-    async fn send(
-        &self,
-        publisher: &Publisher,
-        queue: &str,
-        open: &mut Open,
-        taken: &mut Vec<Send>,
-    ) -> Result<(), broker::Error> {
+    /// What was taken from those who wait, as messages.
+    fn parcels(&self, queue: &str, open: &mut Open, taken: &mut Vec<Send>) -> Vec<Parcel> {
         let sender = self.sender(queue);
         let mut parcels = Vec::with_capacity(taken.len());
         let mut waiting = Vec::new();
@@ -214,30 +174,18 @@ impl Link {
         }
         parcels.extend(sender.submissions(&waiting, self.inbox.goes_alone()));
         open.add(waiting.into_iter(), now);
-        self.publish(publisher, parcels).await
+        parcels
     }
 
-    /// Sends what has waited too long for its receipt, and forgets what is settled.
-    async fn send_again(
-        &self,
-        publisher: &Publisher,
-        queue: &str,
-        open: &mut Open,
-    ) -> Result<(), broker::Error> {
+    /// What has waited too long for its receipt, to be sent again; forgets what is settled.
+    fn due(&self, queue: &str, open: &mut Open) -> Vec<Parcel> {
         open.submissions.retain(|job_id, (outgoing, _)| {
             self.inbox.is_open(job_id) && !self.is_too_old(outgoing)
         });
         open.questions.retain(|id, _| self.inbox.is_asking(id));
         let after = Duration::from_millis(self.settings.client.resend_after_ms);
-        let (mut waiting, now) = (Vec::new(), Instant::now());
-        for (outgoing, sent) in open.submissions.values_mut() {
-            if waiting.len() < CHUNK && sent.is_due(after, now) {
-                waiting.push(outgoing.clone());
-                sent.now(now);
-            }
-        }
-        let parcels = self.sender(queue).submissions(&waiting, self.inbox.goes_alone());
-        self.publish(publisher, parcels).await
+        let waiting = open.take_due(after, CHUNK, Instant::now());
+        self.sender(queue).submissions(&waiting, self.inbox.goes_alone())
     }
 
     /// Whether it is given up: beyond the horizon it could become a second job.
@@ -249,12 +197,13 @@ impl Link {
         is_passed
     }
 
-    /// Publishes, and notes confirms as they come. A message that is refused (a full queue) or lost
+    /// Publishes, and notes confirms as they come. A message that no queue took, or that was lost,
     /// stays open and is sent again.
     async fn publish(
         &self,
         publisher: &Publisher,
         parcels: Vec<Parcel>,
+        not_taken: &mpsc::UnboundedSender<Vec<String>>,
     ) -> Result<(), broker::Error> {
         if parcels.is_empty() {
             return Ok(());
@@ -264,11 +213,17 @@ impl Link {
         crash_point(Point::ClientSending);
         let outcomes = publisher.begin(messages).await?;
         crash_point(Point::ClientSent);
-        let inbox = Arc::clone(&self.inbox);
+        let (inbox, not_taken) = (Arc::clone(&self.inbox), not_taken.clone());
         tokio::spawn(async move {
             let Ok(outcomes) = outcomes.await else { return };
             crash_point(Point::ClientConfirmed);
             for (ids, outcome) in ids.into_iter().zip(outcomes) {
+                if matches!(outcome, Outcome::Refused | Outcome::Returned) {
+                    tracing::debug!(?ids, ?outcome, "not taken");
+                    // The connection may be over, and with it who wanted to know.
+                    not_taken.send(ids).ok();
+                    continue;
+                }
                 match (outcome, ids.as_slice()) {
                     (Outcome::Confirmed, ids) => ids.iter().for_each(|id| inbox.confirmed(id)),
                     (Outcome::TooLarge, [id]) => inbox.too_large(id),
@@ -284,27 +239,5 @@ impl Link {
 
     fn sender<'a>(&'a self, queue: &'a str) -> Sender<'a> {
         Sender { client: &self.client, origin: &self.origin, queue }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// At the same pace for ever, a line that was once behind by more than one pause filled up with
-    /// copies of what stood in it already.
-    #[test]
-    fn the_pause_before_a_submission_is_sent_again_doubles_up_to_sixteen_times() {
-        let (pause, mut sent, mut now) = (Duration::from_secs(10), Sent::default(), Instant::now());
-        let mut pauses = Vec::new();
-        for _ in 0..7 {
-            let from = now;
-            while !sent.is_due(pause, now) {
-                now += Duration::from_secs(1);
-            }
-            pauses.push((now - from).as_secs());
-            sent.now(now);
-        }
-        assert_eq!(pauses, [0, 10, 20, 40, 80, 160, 160]);
     }
 }
