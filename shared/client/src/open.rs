@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(pauses(&mut open, &mut now, 2), [0, 160]);
     }
 
-    /// A client that came before the exchange had lost it so often that, when the exchange was there
+    /// A client that came before the exchange had lost it so often that, when that was there
     /// and its queue a moment later, it waited sixteen pauses to try again.
     #[test]
     fn what_no_queue_took_is_sent_again_after_one_pause() {
