@@ -18,22 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Connection, Outcome, Publication, Publisher, topology};
-use protocol::{Destination, Properties};
+use protocol::Destination;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::batches::together;
-
-/// A message to a client.
-#[derive(Debug, Clone)]
-pub(crate) struct Outgoing {
-    pub(crate) to: Destination,
-    pub(crate) properties: Properties,
-    pub(crate) body: Vec<u8>,
-    /// Whether it may come in one message with others.
-    pub(crate) batch: bool,
-}
+use crate::outgoing::{Outgoing, together};
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The server's roles.
 //!
 //! In reading order: what they share for one [`session`] of connections ([`links`], [`courier`]
-//! with [`batches`], [`dispatch`], [`answers`], [`asked`], [`cancel`], [`served`]), and then the
+//! with [`outgoing`], [`dispatch`], [`answers`], [`asked`], [`cancel`], [`served`]), and then the
 //! roles: [`registrar`] (with [`line`]), [`inquiry`], [`notifier`], [`scheduler`], [`dropped`],
 //! which reads what the broker drops, and [`salvaged`], which takes off what cannot be read.
 //!
@@ -14,10 +14,10 @@ pub(crate) mod links;
 
 pub(crate) mod answers;
 pub(crate) mod asked;
-pub(crate) mod batches;
 pub(crate) mod cancel;
 pub(crate) mod courier;
 pub(crate) mod dispatch;
+pub(crate) mod outgoing;
 pub(crate) mod served;
 
 pub(crate) mod dropped;

@@ -19,8 +19,9 @@ use tokio::time::Instant;
 
 use crate::Error;
 use crate::answers;
-use crate::courier::{Courier, Delivered, Outgoing, TOO_LARGE};
+use crate::courier::{Courier, Delivered, TOO_LARGE};
 use crate::links::Links;
+use crate::outgoing::Outgoing;
 
 const CHUNK: usize = 256;
 /// Chunks that may be between two steps.

@@ -310,7 +310,7 @@ async fn send_answers(links: Arc<Links>, courier: Courier, mut waiting: mpsc::Re
     }
 }
 
-async fn post_receipt(links: &Links, name: &JobName, message: &crate::courier::Outgoing) {
+async fn post_receipt(links: &Links, name: &JobName, message: &crate::outgoing::Outgoing) {
     let ticket = links.store.ticket(name).to_string();
     let correlation_id = message.properties.correlation_id.as_deref();
     let mut pause = Duration::from_millis(100);

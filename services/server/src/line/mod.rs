@@ -30,8 +30,8 @@ use protocol::{
 use store::JobName;
 
 use crate::answers;
-use crate::courier::Outgoing;
 use crate::links::Links;
+use crate::outgoing::Outgoing;
 
 pub(crate) use questions::mismatch;
 pub(crate) use submissions::rejection;

@@ -1,12 +1,20 @@
-//! What goes to one queue, and may come in one message, is put together: a broker's cost is by the
-//! message.
+//! Messages to clients. What goes to one queue, and may come in one message, is put together: a
+//! broker's cost is by the message.
 
 use std::collections::HashMap;
 
 use protocol::batch::{BYTES_MAX, Batch, MESSAGES_MAX, Message};
-use protocol::{Destination, VERSION};
+use protocol::{Destination, Properties, VERSION};
 
-use crate::courier::Outgoing;
+/// A message to a client.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    pub(crate) to: Destination,
+    pub(crate) properties: Properties,
+    pub(crate) body: Vec<u8>,
+    /// Whether it may come in one message with others.
+    pub(crate) batch: bool,
+}
 
 /// Messages that are sent as one.
 struct Parcel {
