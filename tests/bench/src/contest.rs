@@ -11,7 +11,7 @@ use crate::fleet::{Cpu, Fleet, Make, Size};
 use crate::ground::{Ground, STRANGER};
 use crate::handlers::NOTHING;
 use crate::traffic::{self, Answers, IN_FLIGHT, Traffic};
-use crate::verify::until_all_done;
+use crate::verify::{until_all_done, until_all_done_at_cost};
 
 /// Who works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,19 +95,21 @@ impl Contestant {
         let mut took = 0.0;
         for traffic in [of("w", WARM_UP), of("r", jobs)] {
             let run = traffic::run(ground, &fleet, &traffic).await?;
-            took = match (make, answers) {
-                (Make::Ours, _) => {
+            let (seconds, cpu) = match make {
+                Make::Ours => {
                     let store = ground.store().await?;
-                    let done = until_all_done(ground, &store, &traffic, &run).await?;
-                    done.max(if answers == Answers::None { 0.0 } else { run.answered })
+                    until_all_done_at_cost(ground, &store, &fleet, &traffic, &run).await?
                 }
-                (Make::Floor, Answers::None) => floor_done(ground, &traffic, &run).await?,
-                (Make::Floor, _) => run.answered,
+                Make::Floor if answers == Answers::None => {
+                    let seconds = floor_done(ground, &traffic, &run).await?;
+                    (seconds, fleet.cpu(ground)?.since(run.cpu_before))
+                }
+                Make::Floor => (run.answered, run.cpu),
             };
-            let cpu = match answers {
-                Answers::None => fleet.cpu(ground)?.since(run.cpu_before),
-                _ => run.cpu,
-            };
+            // Where answers are wanted, a job is over when they are here.
+            let is_answered = answers != Answers::None;
+            took = if is_answered { seconds.max(run.answered) } else { seconds };
+            let cpu = if is_answered { run.cpu } else { cpu };
             self.cpu = Some(cpu.per_job(traffic.jobs));
         }
         fleet.stop().await?;

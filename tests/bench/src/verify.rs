@@ -7,6 +7,7 @@ use job::{ClientName, JobId, State};
 use protocol::UnixMillis;
 use store::{JobName, Record, Store};
 
+use crate::fleet::{Cpu, Fleet};
 use crate::ground::{CLIENT, Ground};
 use crate::traffic::{Run, Traffic};
 
@@ -30,8 +31,40 @@ pub async fn until_all_done(
     traffic: &Traffic,
     run: &Run,
 ) -> anyhow::Result<f64> {
+    wait(ground, store, traffic, run, || Ok(())).await
+}
+
+/// The same, and what was used from the run's beginning until none was unfinished: to read every
+/// record costs nearly as much again, and is no part of a job.
+///
+/// # Errors
+/// As above; or a process has ended.
+pub async fn until_all_done_at_cost(
+    ground: &Ground,
+    store: &Store,
+    fleet: &Fleet,
+    traffic: &Traffic,
+    run: &Run,
+) -> anyhow::Result<(f64, Cpu)> {
+    let mut cpu = Cpu::default();
+    let counted = || {
+        cpu = fleet.cpu(ground)?.since(run.cpu_before);
+        Ok(())
+    };
+    let seconds = wait(ground, store, traffic, run, counted).await?;
+    Ok((seconds, cpu))
+}
+
+/// Calls `counted` when nothing is unfinished by the one number that is kept, which tells when it
+/// is worth while to read the records.
+async fn wait(
+    ground: &Ground,
+    store: &Store,
+    traffic: &Traffic,
+    run: &Run,
+    mut counted: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<f64> {
     let mut redis = ground.redis().await?;
-    // One number tells when it is worth while to read the records.
     let unfinished = store.keys().unfinished(SLOT);
     let last = tokio::time::timeout(WITHIN, async {
         let mut looks = tokio::time::interval(LOOK_EVERY);
@@ -39,9 +72,11 @@ pub async fn until_all_done(
             looks.tick().await;
             let count: Option<u64> =
                 redis::cmd("HGET").arg(&unfinished).arg(CLIENT).query_async(&mut redis).await?;
-            if count.is_none()
-                && let Some(last) = last_end(store, traffic).await?
-            {
+            if count.is_some() {
+                continue;
+            }
+            counted()?;
+            if let Some(last) = last_end(store, traffic).await? {
                 return anyhow::Ok(last);
             }
         }
