@@ -12,6 +12,7 @@ use protocol::bundle::{self, Part};
 use protocol::{UnixMillis, WorkMessage};
 use store::JobName;
 use store::change::{Change, Changed, Timer};
+use tokio::sync::oneshot;
 
 use crate::Error;
 use crate::courier::TOO_LARGE;
@@ -40,32 +41,67 @@ pub(crate) async fn dispatch(
     publisher: &Publisher,
     messages: Vec<WorkMessage>,
 ) -> Result<Vec<Dispatched>, Error> {
-    let mut outcomes = vec![Outcome::Lost; messages.len()];
-    let (places, publications) = publications(links, &messages);
-    for (places, outcome) in places.iter().zip(publisher.publish(publications).await) {
-        places.iter().for_each(|place| outcomes[*place] = outcome);
+    Underway::begin(links, publisher, messages).await?.outcomes(links).await
+}
+
+/// Work messages that are published, and not confirmed yet.
+pub(crate) struct Underway {
+    messages: Vec<WorkMessage>,
+    /// Which of them each publication carries.
+    places: Vec<Vec<usize>>,
+    confirms: oneshot::Receiver<Vec<Outcome>>,
+}
+
+impl Underway {
+    /// Publishes work messages. Others may be published before these are confirmed.
+    ///
+    /// # Errors
+    /// As [`dispatch`].
+    pub(crate) async fn begin(
+        links: &Links,
+        publisher: &Publisher,
+        messages: Vec<WorkMessage>,
+    ) -> Result<Self, Error> {
+        let (places, publications) = publications(links, &messages);
+        let confirms = publisher.begin(publications).await?;
+        Ok(Self { messages, places, confirms })
     }
-    let mut dispatched = Vec::with_capacity(messages.len());
-    let mut is_lost = false;
-    for (message, outcome) in messages.into_iter().zip(outcomes) {
-        let reason = match outcome {
-            Outcome::Confirmed => {
-                dispatched.push(Dispatched::Queued);
-                continue;
-            }
-            Outcome::Returned => format!("the work queue {} does not exist", message.queue),
-            Outcome::Refused => format!("the work queue {} is full", message.queue),
-            Outcome::TooLarge => TOO_LARGE.to_owned(),
-            // What is no better the next time, and made the channel fail, is to be parked first.
-            Outcome::Lost => {
-                is_lost = true;
-                continue;
-            }
-        };
-        let is_parked = park(links, message, &reason).await?;
-        dispatched.push(if is_parked { Dispatched::Parked(reason) } else { Dispatched::Queued });
+
+    /// Waits for the confirms.
+    ///
+    /// # Errors
+    /// As [`dispatch`].
+    pub(crate) async fn outcomes(self, links: &Links) -> Result<Vec<Dispatched>, Error> {
+        let mut outcomes = vec![Outcome::Lost; self.messages.len()];
+        // Unanswered, the channel has failed: all of them are lost.
+        let confirms = self.confirms.await.unwrap_or_default();
+        for (places, outcome) in self.places.iter().zip(confirms) {
+            places.iter().for_each(|place| outcomes[*place] = outcome);
+        }
+        let mut dispatched = Vec::with_capacity(self.messages.len());
+        let mut is_lost = false;
+        for (message, outcome) in self.messages.into_iter().zip(outcomes) {
+            let reason = match outcome {
+                Outcome::Confirmed => {
+                    dispatched.push(Dispatched::Queued);
+                    continue;
+                }
+                Outcome::Returned => format!("the work queue {} does not exist", message.queue),
+                Outcome::Refused => format!("the work queue {} is full", message.queue),
+                Outcome::TooLarge => TOO_LARGE.to_owned(),
+                // What is no better the next time, and made the channel fail, is to be parked
+                // first.
+                Outcome::Lost => {
+                    is_lost = true;
+                    continue;
+                }
+            };
+            let is_parked = park(links, message, &reason).await?;
+            let parked = Dispatched::Parked(reason);
+            dispatched.push(if is_parked { parked } else { Dispatched::Queued });
+        }
+        if is_lost { Err(broker::Error::Gone.into()) } else { Ok(dispatched) }
     }
-    if is_lost { Err(broker::Error::Gone.into()) } else { Ok(dispatched) }
 }
 
 /// Jobs that travel in one message, and their places among all. They are of one type and one queue:

@@ -29,11 +29,11 @@ use futures_util::FutureExt as _;
 use job::State;
 use protocol::{Code, HeaderValue, Refusal, headers, request};
 use store::JobName;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
 use crate::courier::{Courier, Delivered};
-use crate::dispatch::{Dispatched, dispatch};
+use crate::dispatch::{Dispatched, Underway};
 use crate::line::{self, Decision, Line, ToClient};
 use crate::links::Links;
 
@@ -52,6 +52,16 @@ struct Decided {
     decisions: Vec<Decision>,
 }
 
+/// The same, published and not confirmed.
+struct Sent {
+    through: u64,
+    decisions: Vec<Decision>,
+    /// Which of them the work messages are of.
+    places: Vec<usize>,
+    work: Underway,
+    letters: oneshot::Receiver<Vec<Outcome>>,
+}
+
 pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
     let (answers, answering) = mpsc::channel(ANSWERS_WAITING_MAX);
     let courier =
@@ -60,20 +70,18 @@ pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
 
     let mut consumer =
         links.consume.consumer(topology::INTAKE_QUEUE, topology::LINE_PREFETCH).await?;
-    let (decided, to_finish) = mpsc::channel(CHUNKS_AHEAD);
-    let finishing = tokio::spawn(finish(
-        Arc::clone(&links),
-        links.publisher().await?,
-        consumer.acker(),
-        to_finish,
-        answers.clone(),
-    ));
+    let (decided, to_send) = mpsc::channel(CHUNKS_AHEAD);
+    let (sent, to_finish) = mpsc::channel(CHUNKS_AHEAD);
+    let sending = tokio::spawn(send(Arc::clone(&links), links.publisher().await?, to_send, sent));
+    let finishing =
+        tokio::spawn(finish(Arc::clone(&links), consumer.acker(), to_finish, answers.clone()));
     let ended = read_line(&links, &mut consumer, &decided, &answers).await;
     drop((decided, answers));
+    let sent = sending.await.unwrap_or(Err(Error::Panicked("registrar")));
     let finished = finishing.await.unwrap_or(Err(Error::Panicked("registrar")));
     consumer.close().await;
     sender.await.map_err(|_| Error::Panicked("registrar"))?;
-    ended.and(finished)
+    ended.and(sent).and(finished)
 }
 
 /// Reads and decides until the session ends.
@@ -223,36 +231,33 @@ async fn send_or_drop(answers: &mpsc::Sender<ToClient>, answer: ToClient) {
     }
 }
 
-/// Dispatches, acknowledges, answers: chunk by chunk, in the order in which they were decided, so
-/// that no acknowledgement passes an undecided delivery.
-async fn finish(
+/// Publishes what was decided, chunk by chunk, in the order in which it was; one chunk does not
+/// wait for the confirms of the one before it.
+async fn send(
     links: Arc<Links>,
     publisher: Publisher,
-    acker: Acker,
     mut decided: mpsc::Receiver<Decided>,
-    answers: mpsc::Sender<ToClient>,
+    sent: mpsc::Sender<Sent>,
 ) -> Result<(), Error> {
-    while let Some(Decided { through, mut decisions }) = decided.recv().await {
-        let finished = finish_chunk(&links, &publisher, &acker, through, &mut decisions).await;
-        if let Err(error) = finished {
-            // Stops the reader too: nothing behind this chunk may be acknowledged.
-            links.stop.cancel();
-            return Err(error);
-        }
-        for answer in decisions.into_iter().filter_map(|decision| decision.answer) {
-            send_or_drop(&answers, answer).await;
+    while let Some(chunk) = decided.recv().await {
+        let chunk = match send_chunk(&links, &publisher, chunk).await {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                // Stops the reader too: nothing behind this chunk may be acknowledged.
+                links.stop.cancel();
+                return Err(error);
+            }
+        };
+        if sent.send(chunk).await.is_err() {
+            // The next task has failed, and says why.
+            return Ok(());
         }
     }
     Ok(())
 }
 
-async fn finish_chunk(
-    links: &Links,
-    publisher: &Publisher,
-    acker: &Acker,
-    through: u64,
-    decisions: &mut [Decision],
-) -> Result<(), Error> {
+async fn send_chunk(links: &Links, publisher: &Publisher, chunk: Decided) -> Result<Sent, Error> {
+    let Decided { through, mut decisions } = chunk;
     let letters = decisions.iter_mut().filter_map(|decision| decision.dead.take()).collect();
     let (places, work): (Vec<usize>, Vec<_>) = decisions
         .iter_mut()
@@ -260,9 +265,39 @@ async fn finish_chunk(
         .filter_map(|(place, decision)| Some((place, decision.work.take()?)))
         .unzip();
     crash_point(Point::IntakeDispatching);
-    let kept = publisher.begin(letters).await?;
-    let dispatched = dispatch(links, publisher, work).await?;
-    let kept = kept.await.map_err(|_| broker::Error::Gone)?;
+    let letters = publisher.begin(letters).await?;
+    let work = Underway::begin(links, publisher, work).await?;
+    Ok(Sent { through, decisions, places, work, letters })
+}
+
+/// Acknowledges and answers what the broker has confirmed: chunk by chunk, in the order in which
+/// they were decided, so that no acknowledgement passes an undecided delivery.
+async fn finish(
+    links: Arc<Links>,
+    acker: Acker,
+    mut sent: mpsc::Receiver<Sent>,
+    answers: mpsc::Sender<ToClient>,
+) -> Result<(), Error> {
+    while let Some(chunk) = sent.recv().await {
+        let decisions = match finish_chunk(&links, &acker, chunk).await {
+            Ok(decisions) => decisions,
+            Err(error) => {
+                // As in `send`.
+                links.stop.cancel();
+                return Err(error);
+            }
+        };
+        for answer in decisions.into_iter().filter_map(|decision| decision.answer) {
+            send_or_drop(&answers, answer).await;
+        }
+    }
+    Ok(())
+}
+
+async fn finish_chunk(links: &Links, acker: &Acker, chunk: Sent) -> Result<Vec<Decision>, Error> {
+    let Sent { through, mut decisions, places, work, letters } = chunk;
+    let dispatched = work.outcomes(links).await?;
+    let kept = letters.await.map_err(|_| broker::Error::Gone)?;
     if kept.iter().any(|outcome| *outcome != Outcome::Confirmed) {
         // What cannot be kept must not be acknowledged.
         return Err(broker::Error::Gone.into());
@@ -281,7 +316,7 @@ async fn finish_chunk(
         acker.ack_through(through).await?;
     }
     crash_point(Point::IntakeAcknowledged);
-    Ok(())
+    Ok(decisions)
 }
 
 /// Sends answers on channels of their own. A receipt that is not confirmed in time becomes an entry
