@@ -3,7 +3,8 @@
 
 use broker::topology;
 use harness::{Inbox, Message, Raw, World, eventually};
-use protocol::{Code, Properties, headers};
+use protocol::batch::{HEADERS_BYTES_MAX, HEADERS_MAX, SUBMISSIONS_BYTES_MAX};
+use protocol::{Code, HeaderValue, Properties, headers};
 use serde_json::json;
 
 use crate::batches::{list, of_list};
@@ -30,6 +31,8 @@ async fn what_no_message_could_carry_is_refused_and_the_line_goes_on() -> anyhow
         json!({"v": huge, "submissions": []}).to_string(),
         json!({"v": 1, "submissions": huge}).to_string(),
         json!({"v": 2, "submissions": [{"job_id": "A-1"}]}).to_string(),
+        list(&[json!({"job_id": "A-1", "headers": many_headers(HEADERS_MAX + 1)})]),
+        list(&[json!({"job_id": "A-1", "body": "x".repeat(SUBMISSIONS_BYTES_MAX)})]),
     ];
     for (n, list) in lists.into_iter().enumerate() {
         let correlation_id = Some(format!("about {n}"));
@@ -41,8 +44,38 @@ async fn what_no_message_could_carry_is_refused_and_the_line_goes_on() -> anyhow
         assert!(refusal.text("message").len() < 2000);
         kept(&mut dead, "the list", ["bad_request: ", topology::SUBMIT, TYPE, "shop"]).await?;
     }
+    let most = list(&[json!({"job_id": "A-2", "headers": many_headers(HEADERS_MAX)})]);
+    desk.shop.submit(TYPE, of_list(&desk.shop, &desk.inbox.queue), most).await?;
+    assert_eq!(desk.inbox.next_of("receipt").await?.text("job_id"), "A-2");
     desk.accepted("A-1").await?;
     nothing_more(&desk.shop, &mut dead).await?;
+    desk.close().await
+}
+
+/// Headers that mean nothing. A hundred thousand of them kept the registrar busy for minutes.
+fn many_headers(count: usize) -> serde_json::Map<String, serde_json::Value> {
+    (0..count).map(|n| (format!("x-{n}"), json!(n))).collect()
+}
+
+/// Each submission of a list gets the headers of the message, which may fill a frame.
+#[tokio::test]
+async fn a_list_whose_own_headers_are_many_or_long_is_refused() -> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    let many = (0..=HEADERS_MAX).map(|n| (format!("x-{n}"), "1".to_owned())).collect();
+    let long = vec![("x-long".to_owned(), "x".repeat(HEADERS_BYTES_MAX))];
+    for own in [many, long] {
+        let mut properties = of_list(&desk.shop, &desk.inbox.queue);
+        for (name, text) in own {
+            properties.headers.push(name, HeaderValue::Text(text));
+        }
+        desk.shop.submit(TYPE, properties, two()).await?;
+        let refusal = desk.inbox.next().await?;
+        assert_says(&refusal, Code::BadRequest);
+    }
+    for id in ["A-1", "A-2"] {
+        let status = told(&desk.shop, &mut desk.inbox, id).await?;
+        assert_eq!(status.text("answer"), "unknown");
+    }
     desk.close().await
 }
 

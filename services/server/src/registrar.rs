@@ -2,10 +2,11 @@
 //!
 //! # The way of a chunk
 //! ```text
-//!   read ─► decide (store) ─► dispatch (confirmed) ─► acknowledge ─► answer
-//!           └── this task, one chunk at a time ──┘└── a second task, in the same order ──┘
+//!   read ─► decide (store) ─► publish work ─► confirmed ─► acknowledge ─► answer
+//!   └─ this task ──────────┘  └─ a second ─┘  └─ a third ──────────────────────┘
 //! ```
-//! So the store works on one chunk while the broker works on the chunk before it.
+//! Each takes one chunk at a time, in the order of the line. So the store works on one chunk while
+//! the broker works on those before it.
 //!
 //! | if the process dies after | the next registrar sees |
 //! |---|---|
@@ -27,24 +28,25 @@ use broker::{Acker, Backoff, Delivery, Outcome, Publisher, Retry, dead_letter, t
 use faults::{Bug, Point, crash_point, is_seeded};
 use futures_util::FutureExt as _;
 use job::State;
-use protocol::{Code, HeaderValue, Refusal, headers, request};
+use protocol::{Code, Refusal, request};
 use store::JobName;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
 use crate::courier::{Courier, Delivered};
 use crate::dispatch::{Dispatched, Underway};
+use crate::line::parts::{apart, is_suspect};
 use crate::line::{self, Decision, Line, ToClient};
 use crate::links::Links;
 
 /// Deliveries decided in one go: enough to share a pipeline, few enough to answer soon.
 const CHUNK: usize = 256;
-/// Chunks that may be between the two tasks.
+/// The same while nothing can be decided: few, for each may be a list of hundreds.
+const HELD_CHUNK: usize = 8;
+/// Chunks that may be between two tasks.
 const CHUNKS_AHEAD: usize = 2;
 /// Answers that may wait to be sent before the line slows down.
 const ANSWERS_WAITING_MAX: usize = 4096;
-/// A delivery that came back so often is decided apart from all others.
-const RETURNS_SUSPECT: i64 = 3;
 
 /// Decided deliveries, in order, up to a tag.
 struct Decided {
@@ -119,29 +121,6 @@ async fn read_line(
     }
 }
 
-/// A delivery that came back again and again stands alone, so that if it is what kills the process
-/// it does so without company.
-fn apart(chunk: Vec<Delivery>) -> Vec<Vec<Delivery>> {
-    let mut parts: Vec<Vec<Delivery>> = Vec::new();
-    let mut last_was_suspect = true;
-    for delivery in chunk {
-        let suspect = is_suspect(&delivery);
-        match parts.last_mut() {
-            Some(part) if !suspect && !last_was_suspect => part.push(delivery),
-            _ => parts.push(vec![delivery]),
-        }
-        last_was_suspect = suspect;
-    }
-    parts
-}
-
-fn is_suspect(delivery: &Delivery) -> bool {
-    matches!(
-        delivery.properties.headers.get(headers::DELIVERY_COUNT),
-        Some(HeaderValue::Int(returns)) if *returns >= RETURNS_SUSPECT
-    )
-}
-
 /// Decides a chunk, however long the store takes. `None` if the session ends first: nothing of what
 /// is left undecided is acknowledged.
 async fn decide(
@@ -198,7 +177,9 @@ async fn decide(
                     Retry::Again => break,
                     Retry::Stop => return Ok(None),
                 },
-                more = consumer.next_chunk(CHUNK), if suspect.is_none() && is_last => {
+                more = consumer.next_chunk(HELD_CHUNK),
+                    if suspect.is_none() && is_last && line.has_room() =>
+                {
                     for delivery in more? {
                         through = delivery.tag;
                         line.push(delivery);
@@ -364,26 +345,4 @@ async fn post_receipt(links: &Links, name: &JobName, message: &crate::outgoing::
         pause *= 2;
     }
     tracing::warn!(job = name.member(), "a receipt was not delivered, and not kept for later");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn delivery(tag: u64, returns: i64) -> Delivery {
-        let mut properties = protocol::Properties::default();
-        properties.headers.push(headers::DELIVERY_COUNT, HeaderValue::Int(returns));
-        let (exchange, routing_key) = (topology::SUBMIT.to_owned(), String::new());
-        Delivery { tag, exchange, routing_key, redelivered: true, properties, body: Vec::new() }
-    }
-
-    /// If it is what kills the process, it does so without company, and nothing passes it (H28).
-    #[test]
-    fn h28_what_came_back_three_times_is_decided_alone_and_in_its_place() {
-        let returns = [0, 2, 3, 0, 1, 3, 4, 0];
-        let chunk = (1..).zip(returns).map(|(tag, returns)| delivery(tag, returns)).collect();
-        let parts: Vec<Vec<u64>> =
-            apart(chunk).iter().map(|part| part.iter().map(|it| it.tag).collect()).collect();
-        assert_eq!(parts, [vec![1, 2], vec![3], vec![4, 5], vec![6], vec![7], vec![8]]);
-    }
 }

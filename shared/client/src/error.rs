@@ -1,4 +1,5 @@
 use protocol::Answer;
+use protocol::batch::SHORT_BYTES_MAX;
 
 /// What a client could not do.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +65,9 @@ pub enum Error {
     /// An id, a type or an origin outside its alphabet: mend it.
     #[error(transparent)]
     InvalidId(#[from] job::InvalidId),
+    /// A MIME type that no message could carry: mend it. Nothing was written and nothing was sent.
+    #[error("the content_type has {0} bytes; allowed are up to {SHORT_BYTES_MAX}")]
+    LongContentType(usize),
     /// RabbitMQ refuses this client for good; what is journaled stays there.
     #[error("{0}")]
     Refused(String),

@@ -12,8 +12,8 @@ use crate::submission::{Options, properties};
 const TOGETHER_MAX: usize = 100;
 /// A longer body goes alone, in bytes.
 const SMALL_BYTES_MAX: usize = 16 * 1024;
-/// The bodies of one message, in bytes. In JSON a text may become six times as long: that still is
-/// less than every broker takes.
+/// The bodies and headers of one message, in bytes. In JSON a text may become six times as long:
+/// that still is less than a list may be.
 const TOGETHER_BYTES_MAX: usize = 128 * 1024;
 
 /// A submission without a receipt.
@@ -119,7 +119,7 @@ impl Sender<'_> {
 fn together(outgoing: &[Outgoing]) -> usize {
     let mut bytes = 0;
     let fit = outgoing.iter().take(TOGETHER_MAX).take_while(|one| {
-        bytes += one.body.len();
+        bytes += one.body.len() + one.options.header_bytes();
         one.options.is_for_this_client()
             && one.body.len() <= SMALL_BYTES_MAX
             && bytes <= TOGETHER_BYTES_MAX
@@ -211,7 +211,8 @@ mod tests {
         let most = vec![b'x'; SMALL_BYTES_MAX];
         let all = [b"1".as_slice(), b"2", &large, b"3"].map(|body| outgoing("a", body));
         assert_eq!((together(&all), together(&all[2..]), together(&all[3..])), (2, 1, 1));
-        assert_eq!(together(&vec![outgoing("a", &most); 20]), 8);
+        // Headers count: eight bodies alone would fit.
+        assert_eq!(together(&vec![outgoing("a", &most); 20]), 7);
         assert_eq!(together(&vec![outgoing("a", b""); 300]), TOGETHER_MAX);
     }
 }

@@ -1,4 +1,5 @@
 use job::{JobId, JobType, Origin};
+use protocol::batch::SHORT_BYTES_MAX;
 use protocol::{HeaderValue, Properties, headers};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,11 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// How long names and values of the headers are together.
+    pub(crate) fn header_bytes(&self) -> usize {
+        self.headers.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     /// Whether everything that comes of it comes to this client's own queue.
     pub(crate) fn is_for_this_client(&self) -> bool {
         !self.headers.iter().any(|(name, _)| name == headers::NOTIFY_TO || name == headers::BATCH)
@@ -74,9 +80,14 @@ impl Submission {
         self
     }
 
-    /// The job's identifier: the one that was set, or a new one.
+    /// The job's identifier: the one that was set, or a new one. What no message could carry gets
+    /// none.
     pub(crate) fn take_id(&mut self, origin: &Origin) -> Result<JobId, Error> {
         JobType::parse(&self.job_type)?;
+        let bytes = self.options.content_type.as_ref().map_or(0, String::len);
+        if bytes > SHORT_BYTES_MAX {
+            return Err(Error::LongContentType(bytes));
+        }
         match self.job_id.take() {
             Some(id) => Ok(JobId::parse(&id)?),
             None => Ok(origin.job_id(uuid::Uuid::now_v7())),
@@ -107,4 +118,19 @@ pub(crate) fn properties(
         properties.headers.push(headers::BATCH, HeaderValue::Bool(true));
     }
     properties
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The broker's library took it for a queue that is not there, and it was sent again for ever.
+    #[test]
+    fn what_no_message_could_carry_is_refused_before_it_is_written() {
+        let origin = Origin::label("till-1").unwrap();
+        let of = |bytes| Submission::new("a.b", "1").content_type("x".repeat(bytes));
+        assert!(of(SHORT_BYTES_MAX).take_id(&origin).is_ok());
+        let refused = of(SHORT_BYTES_MAX + 1).take_id(&origin).unwrap_err().to_string();
+        assert_eq!(refused, "the content_type has 256 bytes; allowed are up to 255");
+    }
 }

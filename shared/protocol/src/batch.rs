@@ -26,12 +26,19 @@ pub const TO_CLIENT: &str = "batch";
 pub const FROM_CLIENT: &str = "submissions";
 /// So many submissions may be in one message.
 pub const SUBMISSIONS_MAX: usize = 500;
+/// A list of submissions is no longer than this, in bytes.
+pub const SUBMISSIONS_BYTES_MAX: usize = 1024 * 1024;
+/// So many headers a message of several submissions has, and so many each of these has beside it.
+/// What comes alone is held to less by AMQP's frames.
+pub const HEADERS_MAX: usize = 64;
+/// So long are the headers of such a message, in bytes: each submission gets all of them.
+pub const HEADERS_BYTES_MAX: usize = 16 * 1024;
 /// So many messages to a client are sent in one.
 pub const MESSAGES_MAX: usize = 500;
 /// A message to a client is not put into a batch that would be longer than this, in bytes.
 pub const BYTES_MAX: usize = 256 * 1024;
 /// A property or a routing key of a message of its own holds no more bytes.
-const SHORT_BYTES_MAX: usize = 255;
+pub const SHORT_BYTES_MAX: usize = 255;
 /// A reason is cut to so many characters: it may quote what it is about.
 const WHY_CHARS_MAX: usize = 300;
 
@@ -191,6 +198,10 @@ impl Entry {
         if let Some(name) = self.too_long() {
             return Err(bad(&format!("a {name} is longer than {SHORT_BYTES_MAX} bytes")));
         }
+        if self.headers.len() > HEADERS_MAX {
+            let count = self.headers.len();
+            return Err(bad(&format!("{count} headers of one; the limit is {HEADERS_MAX}")));
+        }
         let body = match (self.body, self.body_base64) {
             (Some(text), None) => text.into_bytes(),
             (None, Some(text)) => STANDARD
@@ -241,6 +252,18 @@ impl Submissions {
         properties: &Properties,
         body: &[u8],
     ) -> Result<Vec<Apart>, Refusal> {
+        if body.len() > SUBMISSIONS_BYTES_MAX {
+            let bytes = body.len();
+            return Err(bad(&format!("{bytes} bytes; the limit is {SUBMISSIONS_BYTES_MAX}")));
+        }
+        let headers = &properties.headers;
+        if headers.len() > HEADERS_MAX || headers.bytes() > HEADERS_BYTES_MAX {
+            let (count, bytes) = (headers.len(), headers.bytes());
+            return Err(bad(&format!(
+                "{count} headers of {bytes} bytes; \
+                 the limits of a list are {HEADERS_MAX} and {HEADERS_BYTES_MAX}"
+            )));
+        }
         let read: Self = serde_json::from_slice(body)
             .map_err(|error| bad(&format!("the body is no list of submissions: {error}")))?;
         if read.v != crate::VERSION {

@@ -60,6 +60,20 @@ impl Headers {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How long names and texts are together.
+    pub fn bytes(&self) -> usize {
+        let of = |(name, value): (&str, &HeaderValue)| match value {
+            HeaderValue::Text(text) => name.len() + text.len(),
+            _ => name.len(),
+        };
+        self.iter().map(of).sum()
+    }
 }
 
 /// The AMQP 0-9-1 properties of a message, by their AMQP names (`type` is [`Self::kind`]).

@@ -147,6 +147,11 @@ fn limits_are_those_of_the_code() {
     assert_eq!(schema("request-status")["properties"]["jobs"]["maxItems"], json!(SUBJECTS_MAX));
     let list = &schema("submissions")["properties"]["submissions"];
     assert_eq!(list["maxItems"], json!(batch::SUBMISSIONS_MAX));
+    let of_one = &schema("submissions")["$defs"]["submission"]["properties"]["headers"];
+    let of_all = &schema("submissions")["$defs"]["message"]["properties"]["headers"];
+    for headers in [of_one, of_all] {
+        assert_eq!(headers["maxProperties"], json!(batch::HEADERS_MAX));
+    }
     assert_eq!(schema("batch")["properties"]["messages"]["maxItems"], json!(batch::MESSAGES_MAX));
     let waits = &schema("redis-record")["$defs"]["waits"];
     assert_eq!(waits["maxItems"], json!(store::wait::WAITS_PER_JOB_MAX));

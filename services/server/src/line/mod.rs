@@ -15,6 +15,7 @@
 //!
 //! A delivery may hold several submissions; each of them is an item of its own.
 
+pub(crate) mod parts;
 mod questions;
 mod submissions;
 
@@ -38,6 +39,8 @@ pub(crate) use submissions::rejection;
 
 /// So many are decided with one call of the store.
 const RUN_MAX: usize = 512;
+/// While the store is away nothing is read beyond so many: a delivery may be a list of hundreds.
+const HELD_MAX: usize = 4096;
 
 /// What is to be done before a delivery may be acknowledged, and right after.
 #[derive(Default)]
@@ -95,6 +98,11 @@ impl<'a> Line<'a> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// Whether more may be read while nothing can be decided.
+    pub(crate) fn has_room(&self) -> bool {
+        self.items.len() < HELD_MAX
     }
 
     pub(crate) fn push(&mut self, delivery: Delivery) {
