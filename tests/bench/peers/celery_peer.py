@@ -4,7 +4,7 @@
 What it measures: the time from the first `apply_async` until the result of the last job can be
 read in Redis. One process submits, two worker processes run the jobs.
 
-What it guarantees: a message is persistent, in a durable queue, and `apply_async` returns when the
+What it guarantees: a message is persistent, in a quorum queue, and `apply_async` returns when the
 broker has confirmed it. A job is acknowledged after it has run, and one that a lost worker had is
 run again: at least once. That it started and what came of it is kept in Redis, and that is as
 durable as the Redis is.
@@ -39,6 +39,8 @@ app.conf.update(
     broker_pool_limit=common.THREADS,
     broker_connection_retry_on_startup=True,
     task_default_queue=QUEUE,
+    # As the queues of the others: replicated where there are several nodes.
+    task_default_queue_type="quorum",
     task_serializer="json",
     result_serializer="json",
     accept_content=["json"],

@@ -1,11 +1,11 @@
 //! Many submissions at once, by our own client: on disk first, then sent together.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use client::{Client, Submission};
 use protocol::UnixMillis;
-use tokio::sync::broadcast::error::RecvError;
 
 use crate::fleet::Fleet;
 use crate::ground::{CLIENT, Ground};
@@ -25,17 +25,15 @@ pub async fn run(ground: &Ground, fleet: &Fleet, traffic: &Traffic) -> anyhow::R
     let cpu_before = fleet.cpu(ground)?;
     let (began, clock) = (UnixMillis::now(), Instant::now());
     let jobs = traffic.jobs;
+    // One may come twice, which is not the event of another.
     let heard = tokio::spawn(async move {
-        let mut heard: u64 = 0;
-        while heard < jobs as u64 {
-            heard += match harness::within("an event", events.recv()).await? {
-                Ok(_) => 1,
-                // They came, and this listener was slow.
-                Err(RecvError::Lagged(missed)) => missed,
-                Err(RecvError::Closed) => anyhow::bail!("the client is closed"),
-            };
+        let mut heard = HashSet::with_capacity(jobs);
+        while heard.len() < jobs {
+            let event = harness::within("an event", events.recv()).await?;
+            let event = event.context("this listener did not keep up")?;
+            heard.insert(event.job_id.context("a job id")?);
         }
-        Ok(())
+        anyhow::Ok(())
     });
     let mut submitted = Vec::with_capacity(jobs);
     for first in (0..jobs).step_by(TOGETHER) {

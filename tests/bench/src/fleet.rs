@@ -6,7 +6,7 @@ use harness::Process;
 
 use crate::ground::Ground;
 use crate::traffic::IN_FLIGHT;
-use crate::usage::{cpu_seconds, peak_memory};
+use crate::usage::{cpu_seconds, cpu_seconds_with_children, peak_memory};
 
 /// How many of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct Fleet {
 pub struct Cpu {
     /// RabbitMQ.
     pub broker: f64,
-    /// Redis.
+    /// Redis, with what has written its append-only file anew.
     pub store: f64,
     /// All servers.
     pub servers: f64,
@@ -144,7 +144,7 @@ impl Fleet {
         };
         Ok(Cpu {
             broker: cpu_seconds(ground.broker_pid()?)?,
-            store: cpu_seconds(ground.redis.pid())?,
+            store: cpu_seconds_with_children(ground.redis.pid())?,
             servers: sum(&self.servers)?,
             workers: sum(&self.workers)?,
             client: cpu_seconds(std::process::id())?,

@@ -1,5 +1,5 @@
 //! The floor under every job: as many messages, and as many calls of scripts, as a job costs, in as
-//! many processes, and nothing else. Each script writes one key.
+//! many processes, and nothing else. Each script writes one key for each job.
 //!
 //! ```text
 //!   submit ─► floor-server: script, work message, receipt ─► floor-worker: script, script
@@ -25,11 +25,16 @@ const PREFETCH: u16 = 1000;
 /// As long as a receipt or an event.
 const ANSWER_BYTES: usize = 450;
 
-const WRITE: &str = "redis.call('SET', KEYS[1], ARGV[1]) return 1";
-const WRITE_AND_TELL: &str = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('INCR', KEYS[3]) \
-     if ARGV[2] ~= '' then redis.call('XADD', KEYS[2], '*', 'to', ARGV[2], 'of', ARGV[1]) end \
-     return 1";
-const TOLD: &str = "return redis.call('XDEL', KEYS[1], ARGV[1])";
+/// Jobs in one call of a script, as in the store's.
+const TOGETHER: usize = 32;
+
+/// KEYS: outbox, how many are done, then one of each job. ARGV: of each its number, and its queue.
+const WRITE: &str = "for n = 3, #KEYS do redis.call('SET', KEYS[n], ARGV[2 * n - 5]) end return 1";
+const WRITE_AND_TELL: &str = "for n = 3, #KEYS do \
+     local of, to = ARGV[2 * n - 5], ARGV[2 * n - 4] redis.call('SET', KEYS[n], of) \
+     if to ~= '' then redis.call('XADD', KEYS[1], '*', 'to', to, 'of', of) end end \
+     redis.call('INCRBY', KEYS[2], #KEYS - 2) return 1";
+const TOLD: &str = "return redis.call('XDEL', KEYS[1], unpack(ARGV))";
 
 #[derive(serde::Deserialize)]
 struct Settings {
@@ -90,25 +95,23 @@ fn key(delivery: &Delivery) -> String {
     format!("{PREFIX}:floor:{}:{number}", delivery.properties.reply_to.as_deref().unwrap_or("-"))
 }
 
-/// Calls a script once for each of some messages, in one pipeline.
+/// Calls a script for some messages, in one pipeline.
 async fn call(
     redis: &mut MultiplexedConnection,
     script: &str,
     chunk: &[Delivery],
 ) -> anyhow::Result<()> {
     let hash = redis::Script::new(script).get_hash().to_owned();
-    let mut pipeline = redis::Pipeline::with_capacity(chunk.len());
-    for delivery in chunk {
-        let Properties { correlation_id, reply_to, .. } = &delivery.properties;
-        pipeline
-            .cmd("EVALSHA")
-            .arg(&hash)
-            .arg(3)
-            .arg(key(delivery))
-            .arg(outbox())
-            .arg(done())
-            .arg(correlation_id.as_deref().unwrap_or_default())
-            .arg(reply_to.as_deref().unwrap_or_default());
+    let mut pipeline = redis::Pipeline::new();
+    for jobs in chunk.chunks(TOGETHER) {
+        let call = pipeline.cmd("EVALSHA").arg(&hash).arg(2 + jobs.len()).arg(outbox()).arg(done());
+        for job in jobs {
+            call.arg(key(job));
+        }
+        for Delivery { properties, .. } in jobs {
+            call.arg(properties.correlation_id.as_deref().unwrap_or_default());
+            call.arg(properties.reply_to.as_deref().unwrap_or_default());
+        }
     }
     Ok(pipeline.query_async(redis).await?)
 }
@@ -232,18 +235,22 @@ async fn notify(
             .arg(&after)
             .query_async(&mut stream)
             .await?;
-        let (mut events, mut told) = (Vec::new(), redis::Pipeline::new());
+        let (mut events, mut read_ids) = (Vec::new(), Vec::new());
         for (id, fields) in read.into_iter().flatten().flat_map(|(_, entries)| entries) {
             let [_, to, _, of] = <[String; 4]>::try_from(fields)
                 .map_err(|fields| anyhow::anyhow!("an entry with {fields:?}"))?;
             events.push(answer(to, Kind::Event, Some(of)));
-            told.cmd("EVALSHA").arg(&hash).arg(1).arg(outbox()).arg(&id);
-            after = id;
+            after.clone_from(&id);
+            read_ids.push(id);
         }
         if events.is_empty() {
             continue;
         }
         confirmed(&publisher.publish(events).await)?;
+        let mut told = redis::Pipeline::new();
+        for ids in read_ids.chunks(TOGETHER) {
+            told.cmd("EVALSHA").arg(&hash).arg(1).arg(outbox()).arg(ids);
+        }
         let _: redis::Value = told.query_async(&mut redis).await?;
     }
 }

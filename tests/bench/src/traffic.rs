@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use broker::{Connection, Consumer, Delivery, Outcome, Publication, topology};
-use protocol::batch::{Entry, FROM_CLIENT, TO_CLIENT};
-use protocol::{Batch, HeaderValue, Kind, Properties, Submissions, UnixMillis, VERSION, headers};
+use protocol::batch::TO_CLIENT;
+use protocol::{Batch, HeaderValue, Kind, Properties, UnixMillis, headers};
 
 use crate::fleet::{Cpu, Fleet};
 use crate::ground::{CLIENT, Ground};
@@ -43,15 +43,13 @@ pub struct Traffic {
     pub bytes: usize,
     /// What is to come back.
     pub answers: Answers,
-    /// Jobs in one message.
-    pub per_message: usize,
 }
 
 impl Traffic {
     /// Jobs of 200 bytes that do nothing.
     pub fn new(prefix: impl Into<String>, jobs: usize, answers: Answers) -> Self {
         let prefix = prefix.into();
-        Self { prefix, jobs, job_type: NOTHING, bytes: 200, answers, per_message: 1 }
+        Self { prefix, jobs, job_type: NOTHING, bytes: 200, answers }
     }
 
     /// The identifier of a job.
@@ -104,11 +102,9 @@ pub async fn run(ground: &Ground, fleet: &Fleet, traffic: &Traffic) -> anyhow::R
 async fn submit(publish: &Connection, traffic: &Traffic, queue: &str) -> anyhow::Result<()> {
     let publisher = publish.publisher().await?;
     let body = format!("\"{}\"", "x".repeat(traffic.bytes.saturating_sub(2))).into_bytes();
-    let messages = traffic.jobs.div_ceil(traffic.per_message);
     let mut ahead = VecDeque::new();
-    let together = TOGETHER.div_ceil(traffic.per_message);
-    for first in (0..messages).step_by(together) {
-        let batch = (first..(first + together).min(messages))
+    for first in (0..traffic.jobs).step_by(TOGETHER) {
+        let batch = (first..(first + TOGETHER).min(traffic.jobs))
             .map(|number| message(traffic, number, queue, &body))
             .collect();
         ahead.push_back(publisher.begin(batch).await?);
@@ -130,8 +126,13 @@ fn confirmed(outcomes: &[Outcome]) -> anyhow::Result<()> {
 }
 
 fn message(traffic: &Traffic, number: usize, queue: &str, body: &[u8]) -> Publication {
-    let mut properties =
-        Properties { persistent: true, user_id: Some(CLIENT.to_owned()), ..Properties::default() };
+    let mut properties = Properties {
+        persistent: true,
+        user_id: Some(CLIENT.to_owned()),
+        message_id: Some(traffic.job_id(number)),
+        correlation_id: Some(number.to_string()),
+        ..Properties::default()
+    };
     if traffic.answers != Answers::None {
         properties.reply_to = Some(queue.to_owned());
         properties.headers.push_text(headers::NOTIFY, "terminal");
@@ -139,26 +140,12 @@ fn message(traffic: &Traffic, number: usize, queue: &str, body: &[u8]) -> Public
     if traffic.answers == Answers::Batched {
         properties.headers.push(headers::BATCH, HeaderValue::Bool(true));
     }
-    let body = if traffic.per_message == 1 {
-        properties.message_id = Some(traffic.job_id(number));
-        properties.correlation_id = Some(number.to_string());
-        body.to_vec()
-    } else {
-        properties.kind = Some(FROM_CLIENT.to_owned());
-        let first = number * traffic.per_message;
-        let numbers = first..(first + traffic.per_message).min(traffic.jobs);
-        let submissions = numbers.map(|number| Entry {
-            correlation_id: Some(number.to_string()),
-            ..Entry::new(traffic.job_id(number), body.to_vec())
-        });
-        Submissions { v: VERSION, submissions: submissions.collect() }.to_json()
-    };
     Publication {
         exchange: topology::SUBMIT,
         routing_key: traffic.job_type.to_owned(),
         mandatory: true,
         properties,
-        body,
+        body: body.to_vec(),
     }
 }
 

@@ -11,6 +11,22 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// # Errors
 /// There is no such process.
 pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let [own, _] = times(pid)?;
+    Ok(own)
+}
+
+/// The same with that of its children that have ended: Redis writes its append-only file anew in
+/// one.
+///
+/// # Errors
+/// There is no such process.
+pub fn cpu_seconds_with_children(pid: u32) -> anyhow::Result<f64> {
+    let [own, children] = times(pid)?;
+    Ok(own + children)
+}
+
+/// Of a process, and of its children that have ended.
+fn times(pid: u32) -> anyhow::Result<[f64; 2]> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name in parentheses may hold anything.
     let (_, rest) = stat.rsplit_once(')').context("/proc/…/stat")?;
@@ -18,7 +34,8 @@ pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let ticks = |n: usize| -> anyhow::Result<f64> {
         Ok(fields.get(n).context("/proc/…/stat")?.parse::<f64>()?)
     };
-    Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
+    let seconds = |user, system| anyhow::Ok((ticks(user)? + ticks(system)?) / TICKS_PER_SECOND);
+    Ok([seconds(11, 12)?, seconds(13, 14)?])
 }
 
 /// The most memory that a process has had so far, in bytes.

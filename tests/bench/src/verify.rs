@@ -65,14 +65,11 @@ async fn wait(
     mut counted: impl FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<f64> {
     let mut redis = ground.redis().await?;
-    let unfinished = store.keys().unfinished(SLOT);
     let last = tokio::time::timeout(WITHIN, async {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         loop {
             looks.tick().await;
-            let count: Option<u64> =
-                redis::cmd("HGET").arg(&unfinished).arg(CLIENT).query_async(&mut redis).await?;
-            if count.is_some() {
+            if unfinished(store, &mut redis).await? > 0 {
                 continue;
             }
             counted()?;
@@ -84,6 +81,16 @@ async fn wait(
     .await
     .context("not every job succeeded in time")??;
     Ok((last.0 - run.began.0) as f64 / 1000.0)
+}
+
+/// Jobs of the client that are recorded and have not ended.
+pub async fn unfinished(
+    store: &Store,
+    redis: &mut redis::aio::MultiplexedConnection,
+) -> anyhow::Result<u64> {
+    let counter = store.keys().unfinished(SLOT);
+    let count: Option<u64> = redis::cmd("HGET").arg(counter).arg(CLIENT).query_async(redis).await?;
+    Ok(count.unwrap_or_default())
 }
 
 /// When the last job succeeded; none if one has not yet.

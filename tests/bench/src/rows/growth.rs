@@ -6,8 +6,8 @@ use nodes::Fsync;
 use crate::fleet::{Fleet, Make, Size};
 use crate::ground::Ground;
 use crate::report::{Bound, Report};
-use crate::traffic::{self, Answers, Traffic};
-use crate::verify::until_all_done;
+use crate::traffic::{self, Answers, Run, Traffic};
+use crate::verify::{until_all_done, until_all_done_at_cost};
 use crate::{Plan, directory};
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -35,9 +35,10 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
         let live = (redis_bytes(&ground).await? - empty) / *jobs as f64;
         let (queued_server, _) = fleet.memory()?;
         fleet.add_workers(&ground, Make::Ours, 1).await?;
-        until_all_done(&ground, &store, &traffic, &run).await?;
-        // What the workers that are gone have used is not in it.
-        let cpu = fleet.cpu(&ground)?.since(before).per_job(*jobs);
+        // From before the first submission; what the worker that is gone had used is not in it.
+        let run = Run { cpu_before: before, ..run };
+        let (_, cpu) = until_all_done_at_cost(&ground, &store, &fleet, &traffic, &run).await?;
+        let cpu = cpu.per_job(*jobs);
         let finished = (redis_bytes(&ground).await? - empty) / *jobs as f64;
         let (server, worker) = fleet.memory()?;
         let most = server.max(worker).max(queued_server) as f64 / MIB;

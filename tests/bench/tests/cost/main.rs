@@ -1,6 +1,6 @@
 //! What a job costs, counted and bounded, so that a change that makes it dearer is noticed: nothing
-//! is timed. How much is done in one go depends on the machine, so the bounds are above what was
-//! seen, and below what the same would cost job by job.
+//! is timed. What does not depend on how much comes together in one go is bounded 15 % above what was
+//! seen; the rest so that to do a step job by job again, or twice, is too much.
 
 mod counters;
 
@@ -23,6 +23,10 @@ use crate::counters::{Calls, commands, received, system_calls};
 /// Counts what the whole process allocates.
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// One after the other: what the whole process allocates is counted, and how much comes together
+/// depends on who else works.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 const JOBS: usize = 2000;
 /// Before anything is counted: connections, scripts, tables.
@@ -68,9 +72,9 @@ async fn messages(ground: &Ground, fleet: &Fleet) -> anyhow::Result<()> {
     assert!((0..3).all(is_right), "{seen:?}");
     Ok(())
 }
-const WHOLE_MAX: f64 = 3.7;
-const BARE_MAX: f64 = 1.7;
-const BATCHED_MAX: f64 = 1.8;
+const WHOLE_MAX: f64 = 3.3;
+const BARE_MAX: f64 = 1.3;
+const BATCHED_MAX: f64 = 1.4;
 
 /// Few commands in each script, and one call of it for many jobs.
 async fn commands_of_redis(ground: &Ground, fleet: &Fleet) -> anyhow::Result<()> {
@@ -83,11 +87,12 @@ async fn commands_of_redis(ground: &Ground, fleet: &Fleet) -> anyhow::Result<()>
     assert!(each(scripts) < SCRIPTS_MAX && each(all) < COMMANDS_MAX);
     Ok(())
 }
-const SCRIPTS_MAX: f64 = 1.0;
-const COMMANDS_MAX: f64 = 20.0;
+const SCRIPTS_MAX: f64 = 0.25;
+const COMMANDS_MAX: f64 = 18.5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_few_messages_few_commands_of_redis_and_few_system_calls() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
     let ground = ground("processes")?;
     let fleet = Fleet::start(&ground, Make::Ours, Size::ONE).await?;
     jobs(&ground, &fleet, "w", WARM_UP, Answers::Each).await?;
@@ -100,11 +105,12 @@ async fn a_job_is_few_messages_few_commands_of_redis_and_few_system_calls() -> a
     fleet.stop().await
 }
 /// Of server and worker together.
-const SYSTEM_CALLS_MAX: f64 = 8.0;
+const SYSTEM_CALLS_MAX: f64 = 2.5;
 
 /// Server, worker and the client of this test, in one process.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_few_allocations() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
     let ground = ground("allocations")?;
     let settings = |user: &str| {
         [
@@ -135,4 +141,4 @@ async fn a_job_is_few_allocations() -> anyhow::Result<()> {
     server.stop().await?;
     Ok(())
 }
-const ALLOCATIONS_MAX: f64 = 900.0;
+const ALLOCATIONS_MAX: f64 = 520.0;
