@@ -1,6 +1,6 @@
 //! What a job costs, counted and bounded, so that a change that makes it dearer is noticed: nothing
-//! is timed. What does not depend on how much comes together in one go is bounded 15 % above what was
-//! seen; the rest so that to do a step job by job again, or twice, is too much.
+//! is timed. What does not depend on how much comes together in one go is bounded 15 % above what
+//! was seen; the rest so that to do a step job by job again, or twice, is too much.
 
 mod counters;
 
