@@ -98,8 +98,7 @@ fn as_published(delivery: Delivery) -> Delivery {
 /// The routing key of a dropped work message is its queue; the seal says whether it is ours.
 fn work_messages(links: &Links, delivery: &Delivery) -> Option<Vec<WorkMessage>> {
     let queue = QueueName::parse(&delivery.routing_key).ok()?;
-    let body = delivery.body.clone();
-    bundle::read(&queue, &delivery.properties, body, links.store.ticket_key()).ok()
+    bundle::read(&queue, &delivery.properties, &delivery.body, links.store.ticket_key()).ok()
 }
 
 /// Dispatches again what still waits for this message, each job alone: one of them may be what it

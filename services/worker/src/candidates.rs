@@ -53,8 +53,8 @@ pub(crate) fn decode(
     acks: &mpsc::UnboundedSender<Settle>,
     dead: &Publisher,
 ) -> Vec<Candidate> {
-    let (key, body) = (shared.store.ticket_key(), delivery.body.clone());
-    let messages = match bundle::read(queue, &delivery.properties, body, key) {
+    let key = shared.store.ticket_key();
+    let messages = match bundle::read(queue, &delivery.properties, &delivery.body, key) {
         Ok(messages) => messages,
         Err(reason) => {
             let receipt = Receipt::new(delivery.tag, acks.clone(), 1);

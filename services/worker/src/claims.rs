@@ -184,7 +184,7 @@ async fn finish(shared: &Shared, candidate: Candidate, change: Change, stop: &Ca
 }
 
 fn start(shared: &Arc<Shared>, candidate: Candidate, attempt: u32, fence: String, gate: &Gate) {
-    let Candidate { message, entry, receipt, delivered_at, permit, .. } = candidate;
+    let Candidate { mut message, entry, receipt, delivered_at, permit, .. } = candidate;
     let context = Context {
         inner: Arc::new(crate::context::Inner {
             books: Books::Store(shared.store.clone()),
@@ -195,7 +195,7 @@ fn start(shared: &Arc<Shared>, candidate: Candidate, attempt: u32, fence: String
             fence,
             deadline: message.spec.deadline,
             content_type: message.spec.content_type.clone(),
-            body: message.body.clone().into(),
+            body: std::mem::take(&mut message.body).into(),
             cancelled: CancellationToken::new(),
             lost: CancellationToken::new(),
             report_token: tokio::sync::OnceCell::new(),

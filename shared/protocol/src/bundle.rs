@@ -108,11 +108,11 @@ pub fn pack(parts: &[Part<'_>]) -> (Properties, Vec<u8>) {
 pub fn read(
     queue: &QueueName,
     properties: &Properties,
-    body: Vec<u8>,
+    body: &[u8],
     key: &TicketKey,
 ) -> Result<Vec<WorkMessage>, NotAWorkMessage> {
     let count = match properties.headers.get(headers::JOBS) {
-        None => return Ok(vec![WorkMessage::read(queue, properties, body, key)?]),
+        None => return Ok(vec![WorkMessage::read(queue, properties, body.to_vec(), key)?]),
         Some(HeaderValue::Int(count)) => usize::try_from(*count).unwrap_or_default(),
         Some(_) => 0,
     };
@@ -183,10 +183,10 @@ mod tests {
         let key = TicketKey::new(b"secret");
         let sent = three(&key);
         let (properties, body) = packed(&sent, &key);
-        assert_eq!(read(&QueueName::default(), &properties, body, &key), Ok(sent.clone()));
+        assert_eq!(read(&QueueName::default(), &properties, &body, &key), Ok(sent.clone()));
         assert_eq!(properties.message_id, Some(sent[0].message_id()));
         // One that came alone.
-        let alone = read(&QueueName::default(), &sent[0].properties(&key), b"{}".to_vec(), &key);
+        let alone = read(&QueueName::default(), &sent[0].properties(&key), b"{}", &key);
         assert_eq!(alone, Ok(vec![sent[0].clone()]));
     }
 
@@ -197,7 +197,7 @@ mod tests {
         let (properties, body) = packed(&sent, &key);
         let is_read = |body: &[u8], key: &TicketKey, queue: &str| {
             let queue = QueueName::parse(queue).unwrap();
-            read(&queue, &properties, body.to_vec(), key).is_ok()
+            read(&queue, &properties, body, key).is_ok()
         };
         assert!(is_read(&body, &key, QueueName::DEFAULT));
         assert!(!is_read(&body, &TicketKey::new(b"other"), QueueName::DEFAULT));

@@ -70,7 +70,7 @@ fn work_of(submission: &Submission) {
     assert_eq!(read, Ok(work.clone()), "a submission that is accepted can be dispatched");
     if let Some(part) = Part::of(&work, &key) {
         let (properties, body) = bundle::pack(&[part.clone(), part]);
-        let read = bundle::read(&QueueName::default(), &properties, body, &key);
+        let read = bundle::read(&QueueName::default(), &properties, &body, &key);
         assert_eq!(read, Ok(vec![work.clone(), work]), "and with another one");
     }
 }
@@ -129,7 +129,7 @@ pub fn work(data: &[u8]) {
     }
     // Nor does anybody get in as one of several.
     sent.properties.headers.push(headers::JOBS, HeaderValue::Int(1));
-    assert!(bundle::read(&queue, &sent.properties, sent.body.clone(), &key).is_err());
+    assert!(bundle::read(&queue, &sent.properties, &sent.body, &key).is_err());
     // A client's own headers make it nobody else.
     sent.properties.headers.push("counterfoil-seal", HeaderValue::Other);
     drop(read(&sent.properties, &sent.body));

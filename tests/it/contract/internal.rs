@@ -57,7 +57,7 @@ fn what_the_server_sends_itself_is_as_version_1_sends_it() {
         &wire::message(&properties, &json!(String::from_utf8_lossy(&body))),
     );
     let golden = frozen::read(FOLDER, name);
-    let text = golden["body"].as_str().unwrap().as_bytes().to_vec();
+    let text = golden["body"].as_str().unwrap().as_bytes();
     assert_eq!(bundle::read(&queue, &wire::properties(&golden), text, &key), Ok(both));
 
     let question = Forwarded {
