@@ -161,33 +161,51 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
 
 /// How much of the end of a history is looked at: many more entries than a process has slots.
 const TAIL: u64 = 32 * 1024;
+/// What a client writes in some seconds, and more.
+const LONG_TAIL: u64 = 1024 * 1024;
 
 /// Whether a handler runs in a process that began after an instant, by the end of its history.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn is_at_work(path: &Path, pid: u32, since: Micros) -> std::io::Result<bool> {
-    let mut file = File::open(path)?;
-    let from = file.metadata()?.len().saturating_sub(TAIL);
-    file.seek(SeekFrom::Start(from))?;
-    let mut tail = Vec::new();
-    file.read_to_end(&mut tail)?;
     let mut running = HashSet::new();
-    // The first and the last line may be cut.
-    for line in tail.split(|byte| *byte == b'\n') {
-        match serde_json::from_slice(line) {
-            Ok(Entry { pid: of, at, seen: Seen::Began { fence, .. } })
-                if of == pid && at >= since =>
-            {
+    for entry in tail(path, TAIL)? {
+        match entry.seen {
+            Seen::Began { fence, .. } if entry.pid == pid && entry.at >= since => {
                 running.insert(fence);
             }
-            Ok(Entry { seen: Seen::Ended { fence, .. } | Seen::CutOff { fence, .. }, .. }) => {
+            Seen::Ended { fence, .. } | Seen::CutOff { fence, .. } => {
                 running.remove(&fence);
             }
             _ => {}
         }
     }
     Ok(!running.is_empty())
+}
+
+/// Whether a call of `submit` has failed in a process since an instant, a few seconds ago.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn has_failed_to_submit(path: &Path, pid: u32, since: Micros) -> std::io::Result<bool> {
+    let failed = |entry: Entry| {
+        matches!(entry.seen, Seen::NotJournaled { .. }) && entry.pid == pid && entry.at >= since
+    };
+    Ok(tail(path, LONG_TAIL)?.into_iter().any(failed))
+}
+
+/// The entries in so many bytes at the end of a history.
+fn tail(path: &Path, bytes: u64) -> std::io::Result<Vec<Entry>> {
+    let mut file = File::open(path)?;
+    let from = file.metadata()?.len().saturating_sub(bytes);
+    file.seek(SeekFrom::Start(from))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    // The first and the last line may be cut.
+    let entries =
+        tail.split(|byte| *byte == b'\n').filter_map(|it| serde_json::from_slice(it).ok());
+    Ok(entries.collect())
 }
 
 #[cfg(test)]

@@ -84,7 +84,8 @@ kinds! {
     ClientPaused Pauses 10
         "A client gets SIGSTOP for longer than the broker waits for it."
     JournalFull Pauses 10
-        "Every write to a client's journal fails for 2 s: the disk is full."
+        "Every write to a client's journal fails for 2 s, and again until a submission has met \
+         with it: the disk is full."
     JournalUnsynced Pauses 10
         "Every sync of a client's journal fails for 2 s; then the client is killed."
     LinkReset Links 100

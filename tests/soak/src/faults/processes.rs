@@ -8,12 +8,13 @@ use tokio::time::Instant;
 
 use super::{Effect, Injector, Kind};
 use crate::fleet::{Role, has_ended, history};
-use crate::history::{is_at_work, now};
+use crate::history::{has_failed_to_submit, is_at_work, now};
 
 /// Longer than the leases of the campaign, and than the broker waits for a heartbeat.
 const PAUSE_MS: std::ops::Range<u64> = 7_000..10_000;
-/// For so long a disk fails.
+/// For so long a disk fails; a full one again, so many times, until a submission has met with it.
 const DISK_FAILS_S: &str = "2";
+const FULL_TIMES_MAX: u32 = 5;
 /// A process that is stopped in order has ended by then, also one that is paused meanwhile.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at it.
@@ -25,7 +26,7 @@ const AT_WORK_IN_TEN: u32 = 8;
 /// Most handlers run for up to twice as long.
 const SHORT: Duration = Duration::from_millis(100);
 /// For so long it is waited until one does: another fault may keep all of them from it.
-const KILLED_WITHIN: Duration = Duration::from_millis(1500);
+const KILLED_WITHIN: Duration = Duration::from_secs(3);
 const PAUSED_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -33,24 +34,25 @@ impl Injector {
     pub(super) async fn process(&self, kind: Kind) -> anyhow::Result<Effect> {
         let pid = match kind {
             Kind::WorkerKilled if fastrand::u32(..10) < AT_WORK_IN_TEN => {
-                kill(self.at_work(Duration::MAX, KILLED_WITHIN).await)
+                kill(self.stopped_at_work(Duration::MAX, KILLED_WITHIN).await)
             }
             Kind::WorkerKilled => kill(self.fleet.any(Role::Worker)),
             Kind::ServerKilled => kill(self.fleet.any(Role::Server)),
             Kind::ClientKilled => kill(self.fleet.any(Role::Client)),
             // What it runs has a successor when it goes on, and wants to write its outcome then. (A
             // long run hears of it before.)
-            Kind::WorkerPaused => pause(self.stopped_at_work().await).await,
+            Kind::WorkerPaused => pause(self.stopped_at_work(SHORT, PAUSED_WITHIN).await).await,
             Kind::ServerPaused => pause(self.fleet.any(Role::Server)).await,
             Kind::ClientPaused => pause(self.fleet.any(Role::Client)).await,
             Kind::RollingRestart => {
                 self.roll().await?;
                 return Ok(Effect::default());
             }
-            Kind::JournalFull => self.disk("pwrite64", "ENOSPC").await?,
+            Kind::JournalFull => self.full_disk().await?,
             _ => {
+                let Some(pid) = self.fleet.any(Role::Client) else { return Ok(Effect::on(None)) };
                 // A journal that has failed to sync takes nothing more: its process must end.
-                kill(self.disk("fsync,fdatasync", "EIO").await?)
+                kill(self.disk(pid, "fsync,fdatasync", "EIO").await?)
             }
         };
         Ok(Effect::on(pid))
@@ -93,16 +95,18 @@ impl Injector {
         is_at_work(&path, *pid, now().saturating_sub(long)).unwrap_or(false)
     }
 
-    /// Stops a worker in which a short handler runs; any worker, if that fails for a while. The
-    /// handler may end before the signal comes: then the worker goes on, and it is tried again.
-    async fn stopped_at_work(&self) -> Option<u32> {
-        let until = Instant::now() + PAUSED_WITHIN;
+    /// Stops a worker in which a handler runs, and has not for longer than that; any worker, if
+    /// that fails for a while. The handler may end before the signal comes: then the worker goes
+    /// on, and it is tried again.
+    async fn stopped_at_work(&self, for_at_most: Duration, within: Duration) -> Option<u32> {
+        let until = Instant::now() + within;
         loop {
-            let pid = self.at_work(SHORT, until - Instant::now()).await?;
+            let pid = self.at_work(for_at_most, until - Instant::now()).await?;
             nodes::signal(pid, "-STOP");
             let workers = self.fleet.processes(Role::Worker);
             let stopped = workers.iter().find(|(_, of)| *of == pid);
-            let is_caught = stopped.is_some_and(|worker| self.is_at_work(worker, 2 * SHORT));
+            let is_caught = stopped
+                .is_some_and(|worker| self.is_at_work(worker, for_at_most.saturating_mul(2)));
             if is_caught || Instant::now() >= until {
                 return Some(pid);
             }
@@ -110,10 +114,27 @@ impl Injector {
         }
     }
 
+    /// Fills the disk of a client, which may just have nothing to submit.
+    async fn full_disk(&self) -> anyhow::Result<Option<u32>> {
+        let Some((name, pid)) = fastrand::choice(self.fleet.awake(Role::Client)) else {
+            return Ok(None);
+        };
+        let path = history(self.fleet.directory(), &name);
+        let since = now();
+        let mut full = None;
+        for _ in 0..FULL_TIMES_MAX {
+            let again = self.disk(pid, "pwrite64", "ENOSPC").await?;
+            full = full.or(again);
+            if again.is_none() || has_failed_to_submit(&path, pid, since)? {
+                break;
+            }
+        }
+        Ok(full)
+    }
+
     /// Lets system calls of a client fail: no disk can be made to fail without a right to make one.
     /// Its history is written by another call.
-    async fn disk(&self, calls: &str, error: &str) -> anyhow::Result<Option<u32>> {
-        let Some(pid) = self.fleet.any(Role::Client) else { return Ok(None) };
+    async fn disk(&self, pid: u32, calls: &str, error: &str) -> anyhow::Result<Option<u32>> {
         // `timeout` ends `strace` with SIGINT, upon which it lets go of the process.
         let output = tokio::process::Command::new("timeout")
             .args(["-s", "INT", DISK_FAILS_S, "strace", "-f", "-q", "-o", "/dev/null"])
