@@ -74,9 +74,10 @@ pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
         links.consume.consumer(topology::INTAKE_QUEUE, topology::LINE_PREFETCH).await?;
     let (decided, to_send) = mpsc::channel(CHUNKS_AHEAD);
     let (sent, to_finish) = mpsc::channel(CHUNKS_AHEAD);
-    let sending = tokio::spawn(send(Arc::clone(&links), links.publisher().await?, to_send, sent));
-    let finishing =
-        tokio::spawn(finish(Arc::clone(&links), consumer.acker(), to_finish, answers.clone()));
+    let sending = send(Arc::clone(&links), links.publisher().await?, to_send, sent);
+    let sending = tokio::spawn(or_stop(Arc::clone(&links), sending));
+    let finishing = finish(Arc::clone(&links), consumer.acker(), to_finish, answers.clone());
+    let finishing = tokio::spawn(or_stop(Arc::clone(&links), finishing));
     let ended = read_line(&links, &mut consumer, &decided, &answers).await;
     drop((decided, answers));
     let sent = sending.await.unwrap_or(Err(Error::Panicked("registrar")));
@@ -84,6 +85,19 @@ pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
     consumer.close().await;
     sender.await.map_err(|_| Error::Panicked("registrar"))?;
     ended.and(sent).and(finished)
+}
+
+/// A task whose failure stops the others: nothing behind the chunk that it failed over may be
+/// acknowledged.
+async fn or_stop(
+    links: Arc<Links>,
+    task: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
+    let ended = task.await;
+    if ended.is_err() {
+        links.stop.cancel();
+    }
+    ended
 }
 
 /// Reads and decides until the session ends.
@@ -221,14 +235,7 @@ async fn send(
     sent: mpsc::Sender<Sent>,
 ) -> Result<(), Error> {
     while let Some(chunk) = decided.recv().await {
-        let chunk = match send_chunk(&links, &publisher, chunk).await {
-            Ok(chunk) => chunk,
-            Err(error) => {
-                // Stops the reader too: nothing behind this chunk may be acknowledged.
-                links.stop.cancel();
-                return Err(error);
-            }
-        };
+        let chunk = send_chunk(&links, &publisher, chunk).await?;
         if sent.send(chunk).await.is_err() {
             // The next task has failed, and says why.
             return Ok(());
@@ -260,14 +267,7 @@ async fn finish(
     answers: mpsc::Sender<ToClient>,
 ) -> Result<(), Error> {
     while let Some(chunk) = sent.recv().await {
-        let decisions = match finish_chunk(&links, &acker, chunk).await {
-            Ok(decisions) => decisions,
-            Err(error) => {
-                // As in `send`.
-                links.stop.cancel();
-                return Err(error);
-            }
-        };
+        let decisions = finish_chunk(&links, &acker, chunk).await?;
         for answer in decisions.into_iter().filter_map(|decision| decision.answer) {
             send_or_drop(&answers, answer).await;
         }
