@@ -19,6 +19,7 @@ mod foreign;
 mod full_line;
 mod handed_over;
 mod horizon;
+mod inquiry_queue;
 mod interleavings;
 mod journal;
 mod journal_disks;

@@ -8,7 +8,7 @@ use nodes::{Fsync, Redis, ports};
 use serde_json::Value;
 
 /// What a command printed, one JSON value a line, and its exit status.
-async fn run(
+pub(crate) async fn run(
     world: &World,
     environment: &[(String, String)],
     arguments: &[&str],
@@ -22,7 +22,7 @@ async fn run(
     Ok((printed, process.ended().await?.unwrap_or(-1)))
 }
 
-fn with(world: &World, user: &str, name: &str, value: &str) -> Vec<(String, String)> {
+pub(crate) fn with(world: &World, user: &str, name: &str, value: &str) -> Vec<(String, String)> {
     let mut environment = world.environment(user);
     environment.retain(|(known, _)| known != name);
     environment.push((name.to_owned(), value.to_owned()));
@@ -124,7 +124,7 @@ async fn setup_says_what_it_cannot_do() -> anyhow::Result<()> {
 }
 
 /// The findings by what was looked at, the worst of each.
-fn findings(printed: &[Value]) -> BTreeMap<String, String> {
+pub(crate) fn findings(printed: &[Value]) -> BTreeMap<String, String> {
     let mut worst = BTreeMap::new();
     for finding in printed {
         let level = finding["level"].as_str().unwrap_or_default().to_owned();

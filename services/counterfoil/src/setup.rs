@@ -56,7 +56,8 @@ fn definitions(settings: &Settings, options: &cli::Setup) -> anyhow::Result<Defi
             queues.push(queue);
         }
     }
-    Ok(Definitions { vhost: settings.amqp.vhost()?, users, queues })
+    let inquiry = settings.amqp.inquiry_queue_type;
+    Ok(Definitions { vhost: settings.amqp.vhost()?, users, queues, inquiry })
 }
 
 async fn set_up(

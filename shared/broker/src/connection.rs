@@ -12,12 +12,14 @@ use tokio::sync::watch;
 
 use crate::closing::closed;
 use crate::declare::{close, short};
+use crate::topology::QueueType;
 use crate::{Consumer, Error, Publisher, Settings};
 
 /// A connection to the broker, without recovery.
 pub struct Connection {
     inner: lapin::Connection,
     failed: watch::Receiver<bool>,
+    pub(crate) inquiry: QueueType,
 }
 
 impl std::fmt::Debug for Connection {
@@ -73,7 +75,7 @@ impl Connection {
             // Nobody may be listening any more, and that is fine.
             failed_sender.send_replace(true);
         });
-        Ok(Self { inner, failed })
+        Ok(Self { inner, failed, inquiry: settings.inquiry_queue_type })
     }
 
     /// Waits until the connection has failed or was closed.

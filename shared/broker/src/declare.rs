@@ -25,7 +25,7 @@ impl Connection {
                 .await
                 .map_err(|error| Error::about(name, error))?;
         }
-        for queue in topology::queues(work) {
+        for queue in topology::queues(work, self.inquiry) {
             declare_queue(&channel, &queue).await?;
         }
         for route in topology::routes(work) {
@@ -43,7 +43,8 @@ impl Connection {
         let channel = self.channel().await?;
         let name = topology::work_queue(queue);
         let work = std::slice::from_ref(queue);
-        for shape in topology::queues(work).iter().filter(|shape| shape.name == name) {
+        for shape in topology::queues(work, self.inquiry).iter().filter(|shape| shape.name == name)
+        {
             declare_queue(&channel, shape).await?;
         }
         for route in topology::routes(work).iter().filter(|route| route.queue == name) {
@@ -61,7 +62,7 @@ impl Connection {
         for (name, kind) in topology::exchanges() {
             self.has_exchange(name, kind).await?;
         }
-        for queue in topology::queues(&[]) {
+        for queue in topology::queues(&[], self.inquiry) {
             self.depth(&queue.name).await?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use job::QueueName;
 use serde_json::{Value, json};
 
 use crate::rights::{Rights, Role};
-use crate::topology::{self, Argument};
+use crate::topology::{self, Argument, QueueType};
 
 /// A user of RabbitMQ.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Definitions {
     pub users: Vec<User>,
     /// The work queues.
     pub queues: Vec<QueueName>,
+    /// What the queue of requests is to be.
+    pub inquiry: QueueType,
 }
 
 impl Definitions {
@@ -44,7 +46,7 @@ impl Definitions {
             json!({ "name": name, "vhost": vhost, "type": kind.as_str(), "durable": true,
                     "auto_delete": false, "internal": false, "arguments": {} })
         });
-        let queues = topology::queues(&self.queues).into_iter().map(|queue| {
+        let queues = topology::queues(&self.queues, self.inquiry).into_iter().map(|queue| {
             let arguments: serde_json::Map<String, Value> = queue
                 .arguments
                 .iter()

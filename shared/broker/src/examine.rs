@@ -4,7 +4,7 @@ use job::QueueName;
 use serde_json::Value;
 
 use crate::management::{Management, ManagementError, QueueSeen};
-use crate::topology::{self, Argument};
+use crate::topology::{self, Argument, QueueType};
 use crate::{Connection, Error};
 
 /// A queue, and who reads it.
@@ -54,7 +54,7 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
-        for queue in topology::queues(work) {
+        for queue in topology::queues(work, self.inquiry) {
             match self.depth(&queue.name).await {
                 Ok(depth) => seen.queues.push(Occupied {
                     queue: queue.name,
@@ -78,10 +78,11 @@ pub fn drift(
     management: &Management,
     vhost: &str,
     work: &[QueueName],
+    inquiry: QueueType,
 ) -> Result<Vec<Drift>, ManagementError> {
     let found = management.queues(vhost)?;
     let mut drift = Vec::new();
-    for wanted in topology::queues(work) {
+    for wanted in topology::queues(work, inquiry) {
         if let Some(queue) = found.iter().find(|queue| queue.name == wanted.name) {
             drift.extend(differences(&wanted.arguments, queue));
         }

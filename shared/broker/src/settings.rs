@@ -1,5 +1,7 @@
 use serde::Deserialize;
 
+use crate::topology::QueueType;
+
 /// The section `[amqp]`; `config/default.toml` is its reference.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -12,6 +14,8 @@ pub struct Settings {
     pub connect_timeout_ms: u64,
     /// Whether what is missing of the topology is created, which takes the right to.
     pub declare: bool,
+    /// What the queue of requests is, or is to be.
+    pub inquiry_queue_type: QueueType,
 }
 
 impl std::fmt::Debug for Settings {

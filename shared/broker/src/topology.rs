@@ -9,9 +9,11 @@
 //!  server  ─► counterfoil.dead (fanout) ─► counterfoil.dead   (kept for people)
 //! ```
 //!
-//! Durable quorum queues, the type explicit; arguments that mean the same on RabbitMQ 3.10 to 4.3.
+//! Durable queues, the type explicit: quorum queues, but for what [`QueueType`] allows. Arguments
+//! that mean the same on RabbitMQ 3.10 to 4.3.
 
 use job::QueueName;
+use serde::Deserialize;
 
 /// Where clients publish submissions; the routing key is the type.
 pub const SUBMIT: &str = "counterfoil.submit";
@@ -49,6 +51,37 @@ const DELIVERY_LIMIT: i64 = 1_000_000_000;
 /// A queue that grows without bound stops the whole broker. Well below a node's memory and disk
 /// marks, and refused to the publisher (`reject-publish`) instead of dropping the oldest.
 const QUEUE_BYTES_MAX: i64 = 2 * 1024 * 1024 * 1024;
+
+/// What the queue of requests is. Everything else is in quorum queues.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum QueueType {
+    /// Kept by a majority of a cluster's nodes: requests are taken and answered while one is down.
+    /// It syncs each message before it hands it over.
+    #[default]
+    Quorum,
+    /// Kept by one node, on disk: quicker, and all that a broker of one node can have.
+    Classic,
+}
+
+impl TryFrom<String> for QueueType {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        let known = [Self::Quorum, Self::Classic].into_iter().find(|it| it.as_str() == word);
+        known.ok_or_else(|| format!("{word:?} is no type of queue; allowed are quorum, classic"))
+    }
+}
+
+impl QueueType {
+    /// RabbitMQ's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quorum => "quorum",
+            Self::Classic => "classic",
+        }
+    }
+}
 
 /// The name of the queue that carries a work queue's jobs.
 pub fn work_queue(queue: &QueueName) -> String {
@@ -91,7 +124,7 @@ const EXCHANGES: &[Exchange] = &[
     Exchange { name: DEAD, kind: Kind::Fanout },
 ];
 
-/// What a queue is, beside durable and of type quorum.
+/// What a queue is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     /// One consumer at a time, in order.
@@ -147,10 +180,14 @@ pub(crate) fn exchanges() -> impl Iterator<Item = (&'static str, Kind)> {
 }
 
 /// Every queue, with those of work queues.
-pub(crate) fn queues(work: &[QueueName]) -> Vec<QueueShape> {
+pub(crate) fn queues(work: &[QueueName], inquiry: QueueType) -> Vec<QueueShape> {
     let fixed = QUEUES.iter().map(|(name, role)| ((*name).to_owned(), *role));
     let work = work.iter().map(|queue| (work_queue(queue), Role::Work));
-    fixed.chain(work).map(|(name, role)| QueueShape { name, arguments: arguments(role) }).collect()
+    let shape = |(name, role)| {
+        let kind = if name == INQUIRY_QUEUE { inquiry } else { QueueType::Quorum };
+        QueueShape { name, arguments: arguments(role, kind) }
+    };
+    fixed.chain(work).map(shape).collect()
 }
 
 /// Every binding, with those of work queues.
@@ -168,19 +205,24 @@ pub(crate) fn routes(work: &[QueueName]) -> Vec<Route> {
     fixed.chain(work).collect()
 }
 
-fn arguments(role: Role) -> Vec<(&'static str, Argument)> {
-    let mut arguments = vec![("x-queue-type", Argument::Text("quorum"))];
+fn arguments(role: Role, kind: QueueType) -> Vec<(&'static str, Argument)> {
+    let mut arguments = vec![("x-queue-type", Argument::Text(kind.as_str()))];
+    let is_quorum = kind == QueueType::Quorum;
     if role != Role::Last {
         arguments.push(("x-overflow", Argument::Text("reject-publish")));
         // What a client lets expire, or what comes back a milliard times, is recorded, not lost.
         arguments.push(("x-dead-letter-exchange", Argument::Text(DROPPED)));
-        arguments.push(("x-dead-letter-strategy", Argument::Text("at-least-once")));
+        if is_quorum {
+            arguments.push(("x-dead-letter-strategy", Argument::Text("at-least-once")));
+        }
         arguments.push(("x-max-length-bytes", Argument::Number(QUEUE_BYTES_MAX)));
     }
     if role == Role::Line {
         // One registrar decides; the others stand by, and RabbitMQ chooses the next.
         arguments.push(("x-single-active-consumer", Argument::Flag(true)));
     }
-    arguments.push(("x-delivery-limit", Argument::Number(DELIVERY_LIMIT)));
+    if is_quorum {
+        arguments.push(("x-delivery-limit", Argument::Number(DELIVERY_LIMIT)));
+    }
     arguments
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use broker::definitions::{Definitions, User};
 use broker::rights::{Role, SERVER_USER, WORKER_USER};
+use broker::topology::QueueType;
 use job::QueueName;
 use store::acl;
 
@@ -46,6 +47,7 @@ impl Deployment {
             vhost: "/".to_owned(),
             users: users.collect(),
             queues: [QueueName::default()].into_iter().chain(queues.iter().cloned()).collect(),
+            inquiry: QueueType::default(),
         };
         let definitions = definitions.to_json().to_string();
         let acl = acl::render(prefix, Some(PASSWORD));

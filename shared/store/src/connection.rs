@@ -71,6 +71,26 @@ impl Store {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// A handle with a connection of its own: Redis serves connections in turn, so what is asked on
+    /// it does not wait for all that was sent on the other. If it cannot be made now, the first
+    /// call makes it.
+    pub async fn apart(&self) -> Self {
+        let inner = Inner {
+            settings: self.inner.settings.clone(),
+            keys: self.inner.keys.clone(),
+            client: self.inner.client.clone(),
+            current: Mutex::new(Current { connection: None, generation: 0 }),
+            deployment: RwLock::new(self.deployment()),
+            ticket_key: self.inner.ticket_key.clone(),
+            retention: self.inner.retention.clone(),
+        };
+        let apart = Self { inner: Arc::new(inner) };
+        if let Err(error) = apart.connection().await {
+            tracing::debug!(%error, "a connection of its own is made when the store is back");
+        }
+        apart
+    }
+
     /// The names of keys.
     pub fn keys(&self) -> &Keys {
         &self.inner.keys

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use broker::definitions::{Definitions, User};
 use broker::rights::{Role, SERVER_USER, WORKER_USER};
+use broker::topology::QueueType;
 use job::QueueName;
 use nodes::{Fsync, PASSWORD, RabbitMq, Redis, ports};
 use store::acl;
@@ -35,6 +36,14 @@ impl Ground {
     /// # Errors
     /// They are not installed, or did not come up.
     pub fn start(directory: &Path, fsync: Fsync) -> anyhow::Result<Self> {
+        Self::start_with(directory, fsync, QueueType::default())
+    }
+
+    /// The same; what the queue of requests is, is said.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(directory: &Path, fsync: Fsync, inquiry: QueueType) -> anyhow::Result<Self> {
         if directory.exists() {
             std::fs::remove_dir_all(directory)?;
         }
@@ -53,6 +62,7 @@ impl Ground {
             vhost: "/".to_owned(),
             users: users.to_vec(),
             queues: vec![QueueName::default()],
+            inquiry,
         };
         let users = acl::render(PREFIX, Some(PASSWORD));
         let users = format!("{users}user {STRANGER} on >{PASSWORD} ~* &* +@all\n");
@@ -80,6 +90,7 @@ impl Ground {
             heartbeat_s: 10,
             connect_timeout_ms: 5000,
             declare: false,
+            inquiry_queue_type: QueueType::default(),
         }
     }
 

@@ -62,7 +62,7 @@ impl Plan {
     };
     /// A look.
     pub const QUICK: Self =
-        Self { rounds: 2, seconds: 6.0, peers: Peers::Celery, questions: 1000, queued: &[] };
+        Self { rounds: 2, seconds: 5.0, peers: Peers::Celery, questions: 1000, queued: &[] };
 }
 
 /// Everything is written here.

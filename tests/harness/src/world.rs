@@ -313,6 +313,7 @@ fn definitions(vhost: &str) -> serde_json::Value {
         vhost: vhost.to_owned(),
         users: users.collect(),
         queues: vec![job::QueueName::default()],
+        inquiry: broker::topology::QueueType::default(),
     };
     let mut json = definitions.to_json();
     // They are there already, with their passwords.

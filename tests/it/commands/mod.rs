@@ -15,7 +15,7 @@ use crate::documents::{blocks, documents, read};
 
 /// Who runs a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Runner {
+pub(crate) enum Runner {
     /// `program`: the program itself.
     Program,
     /// `clients`: the clients in other languages.
@@ -24,6 +24,8 @@ enum Runner {
     Deployment,
     /// `redis`: what needs no program of ours.
     Redis,
+    /// `inquiry_queue`: what changes the broker.
+    Broker,
     /// `sqlite`: what SQLite's own program does with a journal.
     Sqlite,
     /// `.ci/run`.
@@ -123,13 +125,14 @@ fn runner(command: &str, documents: &[String]) -> Option<Runner> {
         "cargo" | "make" | "npm" | "deploy/dev/install.sh" => Some(Runner::Ci),
         "redis-cli" => Some(Runner::Redis),
         "sqlite3" => Some(Runner::Sqlite),
+        "rabbitmqctl" => Some(Runner::Broker),
         "python3" | "node" | "go" => Some(Runner::Clients),
         _ => None,
     }
 }
 
 /// The printed commands of a runner.
-fn commands_of(wanted: Runner) -> Vec<String> {
+pub(crate) fn commands_of(wanted: Runner) -> Vec<String> {
     let is_its =
         |(command, documents): &(String, Vec<String>)| runner(command, documents) == Some(wanted);
     printed().into_iter().filter(is_its).map(|(command, _)| command).collect()

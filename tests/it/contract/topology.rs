@@ -46,7 +46,8 @@ fn text(value: &Value) -> String {
 /// With one work queue, whose name is the document's parameter.
 fn topology() -> Value {
     let queues = vec![job::QueueName::default()];
-    let definitions = Definitions { vhost: "/".to_owned(), users: vec![], queues };
+    let inquiry = broker::topology::QueueType::default();
+    let definitions = Definitions { vhost: "/".to_owned(), users: vec![], queues, inquiry };
     let text = definitions.to_json().to_string();
     serde_json::from_str(
         &text

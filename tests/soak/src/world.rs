@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use broker::definitions::{Definitions, User};
 use broker::rights::{Role as Right, SERVER_USER, WORKER_USER};
+use broker::topology::QueueType;
 use nodes::{Fsync, PASSWORD, RabbitMq, Redis, ports};
 use store::{Keys, acl};
 
@@ -93,6 +94,7 @@ impl World {
             vhost: "/".to_owned(),
             users: users.collect(),
             queues: vec![job::QueueName::default()],
+            inquiry: QueueType::default(),
         };
         let users = format!(
             "{}user {ROOT} on >{PASSWORD} ~* &* +@all\n",

@@ -168,9 +168,10 @@ async fn arguments(settings: &Settings, options: &cli::Doctor, work: Vec<QueueNa
         );
     };
     let vhost = settings.amqp.vhost().unwrap_or_default();
+    let inquiry = settings.amqp.inquiry_queue_type;
     let asked = tokio::task::spawn_blocking(move || {
         let management = Management::new(&url)?;
-        drift(&management, &vhost, &work)
+        drift(&management, &vhost, &work, inquiry)
     });
     match asked.await {
         Ok(Ok(drift)) if drift.is_empty() => {

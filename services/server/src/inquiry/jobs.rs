@@ -32,7 +32,7 @@ impl Inquiry {
     ) -> Result<Vec<ToClient>, store::Error> {
         let parts = self.resolve(requests).await?;
         let names: Vec<JobName> = parts.iter().filter_map(|part| part.name.clone()).collect();
-        let (as_of, records) = self.links.store.read(&names).await?;
+        let (as_of, records) = self.store.read(&names).await?;
         let mut records = records.into_iter();
         // All at once: what changes a job, or reads its timeline, takes a round trip of its own.
         let deciding = parts.iter().map(|part| {
@@ -55,7 +55,7 @@ impl Inquiry {
         for (part, name) in forwards {
             if long {
                 let word = AnswerWord::Pending;
-                let answer = answers::negative(&self.links.store, name, word, as_of);
+                let answer = answers::negative(&self.store, name, word, as_of);
                 replies.extend(to_client(part.request, Kind::Status, answer));
             }
             let full = answers::unavailable(Some(name), "the line is full");
@@ -83,17 +83,17 @@ impl Inquiry {
 
     fn is_mismatch(&self, subject: &Subject, name: &JobName) -> bool {
         subject.job_id().is_some()
-            && subject.ticket().is_some_and(|ticket| self.links.store.ticket(name) != ticket)
+            && subject.ticket().is_some_and(|ticket| self.store.ticket(name) != ticket)
     }
 
     /// By ticket alone. A ticket exists only after its record: there is no line to wait in. One
     /// that was issued and has no record was lost or retired.
     fn no_such_ticket(&self, part: &Part<'_>, as_of: UnixMillis) -> Answer {
         let mut answer = Answer::new(AnswerWord::Unknown);
-        let key = self.links.store.ticket_key();
+        let key = self.store.ticket_key();
         if !part.is_foreign && part.subject.ticket().is_some_and(|t| key.is_genuine(t)) {
             answer.answer = AnswerWord::Forgotten;
-            answer.lost_between = self.links.store.lost_between();
+            answer.lost_between = self.store.lost_between();
         }
         answer.as_of = Some(as_of);
         name_subject(&mut answer, part.subject);
@@ -112,7 +112,7 @@ impl Inquiry {
         for subject in about_jobs().flat_map(|(_, _, subjects)| subjects) {
             tickets.extend(subject.ticket().filter(|_| subject.job_id().is_none()));
         }
-        let found = self.links.store.resolve(&tickets).await?;
+        let found = self.store.resolve(&tickets).await?;
         let by_ticket: HashMap<Ticket, Option<JobName>> = tickets.into_iter().zip(found).collect();
         let mut parts = Vec::new();
         for (request, ask, subjects) in about_jobs() {
@@ -150,7 +150,7 @@ impl Inquiry {
             correlation_id: part.request.correlation_id.as_deref(),
             horizon_ms: self.links.settings.horizon_ms,
         };
-        asked.carry_out(&self.links.store, record, as_of).await
+        asked.carry_out(&self.store, record, as_of).await
     }
 
     /// Whether the line holds more than about a second of work, or nobody works on it.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use broker::{Acker, Delivery, Outcome, Publication, Publisher, chain, dead_letter, topology};
 use faults::{Bug, Point, crash_point, is_seeded};
 use protocol::{Answer, AnswerWord, Code, Kind, Request, What};
+use store::Store;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
@@ -36,6 +37,7 @@ const HELD_AGAIN: Duration = Duration::from_millis(200);
 
 struct Inquiry {
     links: Arc<Links>,
+    store: Store,
     courier: Courier,
     publisher: Publisher,
     acker: Acker,
@@ -50,6 +52,7 @@ pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
         publisher: links.publisher().await?,
         acker: consumer.acker(),
         line: Mutex::new(None),
+        store: links.store.apart().await,
         links: Arc::clone(&links),
     });
     let places = Arc::new(Semaphore::new(CHUNKS_AT_ONCE));
@@ -160,8 +163,8 @@ impl Inquiry {
         for request in requests {
             let (kind, answer) = match &request.what {
                 What::Jobs(..) => continue,
-                What::List(list) => list::list(&self.links.store, &request.client, list).await?,
-                What::Report(report) => report::report(&self.links.store, report).await?,
+                What::List(list) => list::list(&self.store, &request.client, list).await?,
+                What::Report(report) => report::report(&self.store, report).await?,
             };
             replies.extend(to_client(request, kind, answer));
         }

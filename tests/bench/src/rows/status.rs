@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use broker::{Connection, Consumer, Publication, Publisher, topology};
+use broker::topology::{self, QueueType};
+use broker::{Connection, Consumer, Publication, Publisher};
 use harness::Process;
 use job::{ClientName, JobId};
 use nodes::Fsync;
@@ -40,6 +41,22 @@ impl Question {
     const ALL: [Self; 5] =
         [Self::Echo, Self::QuorumEcho, Self::ById, Self::ByTicket, Self::Unknown];
 
+    /// What is asked, alone.
+    fn alone(inquiry: QueueType) -> &'static [Self] {
+        match inquiry {
+            QueueType::Quorum => &Self::ALL,
+            QueueType::Classic => &[Self::Echo, Self::ById, Self::ByTicket, Self::Unknown],
+        }
+    }
+
+    /// What is asked while jobs run.
+    fn busy(inquiry: QueueType) -> &'static [Self] {
+        match inquiry {
+            QueueType::Quorum => &[Self::Echo, Self::ById, Self::Unknown],
+            QueueType::Classic => &[Self::ById],
+        }
+    }
+
     /// Whether it goes to the echo.
     fn is_raw(self) -> bool {
         matches!(self, Self::Echo | Self::QuorumEcho)
@@ -49,13 +66,19 @@ impl Question {
         if self.is_raw() { STRANGER } else { CLIENT }
     }
 
-    fn name(self) -> &'static str {
-        match self {
+    /// Its name in the report.
+    fn name(self, inquiry: QueueType) -> String {
+        let name = match self {
             Self::Echo => "raw echo",
             Self::QuorumEcho => "raw echo through a quorum queue",
             Self::ById => "found, by id",
             Self::ByTicket => "found, by ticket",
             Self::Unknown => "unknown",
+        };
+        match inquiry {
+            QueueType::Quorum => name.to_owned(),
+            QueueType::Classic if self.is_raw() => format!("{name}, beside the classic queue"),
+            QueueType::Classic => format!("{name} (classic queue)"),
         }
     }
 
@@ -186,7 +209,16 @@ impl Asker {
 /// # Errors
 /// An answer was not what it had to be.
 pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
-    let ground = Ground::start(&directory()?.join("status"), Fsync::Everysec)?;
+    for inquiry in [QueueType::Quorum, QueueType::Classic] {
+        measure_by(inquiry, plan, report).await?;
+    }
+    Ok(())
+}
+
+/// With requests in a queue of this type.
+async fn measure_by(inquiry: QueueType, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    let directory = directory()?.join(format!("status-{}", inquiry.as_str()));
+    let ground = Ground::start_with(&directory, Fsync::Everysec, inquiry)?;
     let fleet = Fleet::start(&ground, Make::Ours, Size::ONE).await?;
     let echo = start_echo(&ground).await?;
     let store = ground.store().await?;
@@ -199,7 +231,8 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     let mut p99 = p50.clone();
     let mut rates = p50.clone();
     for _ in 0..plan.rounds {
-        for (place, question) in Question::ALL.into_iter().enumerate() {
+        for question in Question::alone(inquiry).iter().copied() {
+            let place = question as usize;
             let mut asker = Asker::open(&ground, question.user(), &tickets).await?;
             asker.round_trips(question, count / 10).await?;
             let times = asker.round_trips(question, count).await?;
@@ -208,25 +241,30 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
             rates[place].push(asker.rate(question, 4 * count).await?);
         }
     }
-    for (place, question) in Question::ALL.into_iter().enumerate() {
-        let name = question.name();
+    for question in Question::alone(inquiry) {
+        let place = *question as usize;
+        let name = question.name(inquiry);
         report.figure('E', &format!("{name}, p50"), "ms", &p50[place]);
         report.figure('E', &format!("{name}, p99"), "ms", &p99[place]);
         report.figure('E', &format!("{name}, rate"), "answers/s", &rates[place]);
     }
-    let none = Bound::at_most(None, None);
-    let bounds = [
-        ("a raw echo", [Bound::at_most(None, Some(1.5)), Bound::at_most(Some(2.0), None)]),
+    let found = Question::ById.name(inquiry);
+    let aim = Bound::at_most(None, Some(1.5));
+    let must = Bound::at_most(Some(2.0), None);
+    let mut against = |echo: Question, [for_p50, for_p99]: [Bound; 2]| {
+        let name = echo.name(inquiry);
+        let ratio =
+            |of: &[Vec<f64>; 5]| median_ratio(&of[Question::ById as usize], &of[echo as usize]);
+        report.ratio('E', &format!("{found}, p50, against {name}"), ratio(&p50), for_p50);
+        report.ratio('E', &format!("{found}, p99, against {name}"), ratio(&p99), for_p99);
+    };
+    against(Question::Echo, [aim, must]);
+    if inquiry == QueueType::Quorum {
         // What the question's own queue costs, which syncs before it delivers, is not in this one.
-        ("one through a quorum queue", [none, none]),
-    ];
-    let found = Question::ById as usize;
-    for (echo, (name, [for_p50, for_p99])) in bounds.into_iter().enumerate() {
-        let ratio = |of: &[Vec<f64>; 5]| median_ratio(&of[found], &of[echo]);
-        report.ratio('E', &format!("found p50, against {name}"), ratio(&p50), for_p50);
-        report.ratio('E', &format!("found p99, against {name}"), ratio(&p99), for_p99);
+        against(Question::QuorumEcho, [Bound::at_most(None, None); 2]);
     }
-    while_jobs_run(plan, &ground, &fleet, &store, &tickets, report).await?;
+    let busy = While { plan, ground: &ground, fleet: &fleet, store: &store, tickets: &tickets };
+    busy.jobs_run(inquiry, report).await?;
     echo.terminate().await?;
     fleet.stop().await
 }
@@ -252,16 +290,29 @@ fn tickets(store: &Store, traffic: &Traffic) -> anyhow::Result<Vec<String>> {
 /// line waits for everything before it.
 const BUSY_MIN: usize = 5;
 
-/// The same while the system is busy; the echo too.
-async fn while_jobs_run(
-    plan: &Plan,
-    ground: &Ground,
-    fleet: &Fleet,
-    store: &Store,
-    tickets: &[String],
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    for question in [Question::Echo, Question::ById, Question::Unknown] {
+/// Jobs run, as fast as they can.
+struct While<'a> {
+    plan: &'a Plan,
+    ground: &'a Ground,
+    fleet: &'a Fleet,
+    store: &'a Store,
+    tickets: &'a [String],
+}
+
+impl While<'_> {
+    /// The same questions; the echo too.
+    async fn jobs_run(&self, inquiry: QueueType, report: &mut Report) -> anyhow::Result<()> {
+        for question in Question::busy(inquiry).iter().copied() {
+            let times = self.asked(question).await?;
+            let name = question.name(inquiry);
+            report.figure('E', &format!("{name}, p50, busy"), "ms", &[median(&times)]);
+            report.figure('E', &format!("{name}, p99, busy"), "ms", &[percentile(&times, 99.0)]);
+        }
+        Ok(())
+    }
+
+    async fn asked(&self, question: Question) -> anyhow::Result<Vec<f64>> {
+        let Self { plan, ground, fleet, store, tickets } = *self;
         let jobs = plan.questions * 40;
         let traffic = Traffic::new(format!("busy{question:?}"), jobs, Answers::Each);
         let mut asker = Asker::open(ground, question.user(), tickets).await?;
@@ -278,9 +329,6 @@ async fn while_jobs_run(
         };
         ensure!(times.len() >= BUSY_MIN, "only {} questions while jobs ran", times.len());
         until_all_done(ground, store, &traffic, &run).await?;
-        let name = question.name();
-        report.figure('E', &format!("{name}, p50, busy"), "ms", &[median(&times)]);
-        report.figure('E', &format!("{name}, p99, busy"), "ms", &[percentile(&times, 99.0)]);
+        Ok(times)
     }
-    Ok(())
 }

@@ -1,0 +1,84 @@
+//! The queue of requests, and what stands between a request and its answer.
+
+use harness::World;
+use nodes::{Fsync, Redis, ports};
+use serde_json::json;
+
+use crate::commands::{Runner, commands_of};
+use crate::interleavings::not_pending;
+use crate::operate::{findings, run, with};
+
+const KEY: &str = "COUNTERFOIL_AMQP_INQUIRY_QUEUE_TYPE";
+
+/// As OPERATIONS.md says: the queue is deleted, `setup` makes it anew, and servers wait for it.
+#[tokio::test]
+async fn the_queue_of_requests_may_be_a_classic_one() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let server = world.server().await?;
+    for command in commands_of(Runner::Broker) {
+        let arguments: Vec<&str> = command.split(' ').skip(1).collect();
+        world.rabbitmqctl(&[&arguments[..], &["-p", &world.name]].concat()).await?;
+    }
+    let classic = with(&world, "admin", KEY, "classic");
+    for _ in 0..2 {
+        let (printed, exit) = run(&world, &classic, &["setup"]).await?;
+        assert_eq!(exit, 0, "{printed:?}");
+    }
+    // By another setting it would be another queue.
+    let (printed, exit) = run(&world, &world.environment("admin"), &["setup"]).await?;
+    assert_ne!(exit, 0, "{printed:?}");
+
+    let shop = world.raw("shop").await?;
+    let mut inbox = shop.inbox("a").await?;
+    shop.submit_job("none.such", "A-1", &inbox.queue, &[], "1").await?;
+    assert_eq!(inbox.next_of("receipt").await?.text("state"), "parked");
+    for (job_id, answer) in [("A-1", "found"), ("A-2", "unknown")] {
+        shop.ask("status", &inbox.queue, json!({ "job_id": job_id })).await?;
+        assert_eq!(not_pending(&mut inbox).await?.text("answer"), answer, "{job_id}");
+    }
+    shop.ask("cancel", &inbox.queue, json!({ "job_id": "A-1" })).await?;
+    let cancelled = inbox.next_of_any(&["status", "cancel"]).await?;
+    assert_eq!(cancelled.text("state"), "cancelled", "{}", cancelled.body);
+
+    let doctor = ["doctor", "--management-url", &world.management_url()];
+    for (environment, level) in [(&classic, "ok"), (&world.environment("admin"), "error")] {
+        let (printed, _) = run(&world, environment, &doctor).await?;
+        let found = findings(&printed);
+        assert_eq!(found.get("queue arguments").map(String::as_str), Some(level), "{printed:#?}");
+    }
+    Ok(server.stop().await?)
+}
+
+/// On a connection that the registrar shares, the question would stand behind the submission whose
+/// script the store does not carry out, and be answered `unavailable`.
+#[tokio::test]
+async fn a_question_about_a_recorded_job_does_not_wait_for_the_registrars_scripts()
+-> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    let port = ports::free(1)?[0];
+    let redis = Redis::start(&world.directory.join("redis"), port, Fsync::Everysec)?;
+    world.settings.redis.url = redis.url();
+    let server = world.server().await?;
+    let shop = world.raw("shop").await?;
+    let mut inbox = shop.inbox("a").await?;
+    shop.submit_job("none.such", "A-1", &inbox.queue, &[], "1").await?;
+    inbox.next_of("receipt").await?;
+    let client = redis::Client::open(redis.url())?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    let pause = redis::cmd("CLIENT").arg(&["PAUSE", "600000", "WRITE"]).to_owned();
+    let () = pause.query_async(&mut connection).await?;
+    shop.submit_job("none.such", "A-2", &inbox.queue, &[], "1").await?;
+    harness::eventually("the script waits", || async {
+        let clients = redis::cmd("INFO").arg("clients").to_owned();
+        let clients: String = clients.query_async(&mut connection.clone()).await?;
+        Ok((!clients.contains("blocked_clients:0\r")).then_some(()))
+    })
+    .await?;
+    shop.ask("status", &inbox.queue, json!({ "job_id": "A-1" })).await?;
+    assert_eq!(inbox.next_of("status").await?.text("answer"), "found");
+    let () = redis::cmd("CLIENT").arg("UNPAUSE").query_async(&mut connection).await?;
+    assert_eq!(inbox.next_of("receipt").await?.text("job_id"), "A-2");
+    server.stop().await?;
+    redis.stop();
+    Ok(())
+}
