@@ -37,7 +37,7 @@ async fn the_queue_of_requests_may_be_a_classic_one() -> anyhow::Result<()> {
         assert_eq!(not_pending(&mut inbox).await?.text("answer"), answer, "{job_id}");
     }
     shop.ask("cancel", &inbox.queue, json!({ "job_id": "A-1" })).await?;
-    let cancelled = inbox.next_of_any(&["status", "cancel"]).await?;
+    let cancelled = inbox.next_of_any(&["status", "refusal"]).await?;
     assert_eq!(cancelled.text("state"), "cancelled", "{}", cancelled.body);
 
     let doctor = ["doctor", "--management-url", &world.management_url()];
@@ -63,15 +63,19 @@ async fn a_question_about_a_recorded_job_does_not_wait_for_the_registrars_script
     let mut inbox = shop.inbox("a").await?;
     shop.submit_job("none.such", "A-1", &inbox.queue, &[], "1").await?;
     inbox.next_of("receipt").await?;
+    // The first question makes the connection.
+    shop.ask("status", &inbox.queue, json!({ "job_id": "A-1" })).await?;
+    assert_eq!(inbox.next_of("status").await?.text("answer"), "found");
     let client = redis::Client::open(redis.url())?;
     let mut connection = client.get_multiplexed_async_connection().await?;
     let pause = redis::cmd("CLIENT").arg(&["PAUSE", "600000", "WRITE"]).to_owned();
     let () = pause.query_async(&mut connection).await?;
     shop.submit_job("none.such", "A-2", &inbox.queue, &[], "1").await?;
     harness::eventually("the script waits", || async {
-        let clients = redis::cmd("INFO").arg("clients").to_owned();
+        let clients = redis::cmd("CLIENT").arg("LIST").to_owned();
         let clients: String = clients.query_async(&mut connection.clone()).await?;
-        Ok((!clients.contains("blocked_clients:0\r")).then_some(()))
+        let waits = |client: &&str| client.contains("cmd=evalsha") && client.contains("flags=b");
+        Ok(clients.lines().find(waits).map(drop))
     })
     .await?;
     shop.ask("status", &inbox.queue, json!({ "job_id": "A-1" })).await?;
@@ -79,6 +83,40 @@ async fn a_question_about_a_recorded_job_does_not_wait_for_the_registrars_script
     let () = redis::cmd("CLIENT").arg("UNPAUSE").query_async(&mut connection).await?;
     assert_eq!(inbox.next_of("receipt").await?.text("job_id"), "A-2");
     server.stop().await?;
+    redis.stop();
+    Ok(())
+}
+
+/// Reads are answered by a server that was demoted, and writes are not: who only reads would never
+/// look for the new one.
+#[tokio::test]
+async fn what_one_connection_finds_demoted_the_other_leaves_too() -> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    let port = ports::free(1)?[0];
+    let redis = Redis::start(&world.directory.join("redis"), port, Fsync::Everysec)?;
+    world.settings.redis.url = redis.url();
+    let store = world.store().await?;
+    let apart = store.apart();
+    apart.served_types().await?;
+    let client = redis::Client::open(redis.url())?;
+    let looking = client.get_multiplexed_async_connection().await?;
+    let connected = || async {
+        let list = redis::cmd("CLIENT").arg("LIST").to_owned();
+        let list: String = list.query_async(&mut looking.clone()).await?;
+        let id = |client: &str| client.split(' ').next().unwrap_or_default().to_owned();
+        let others = list.lines().filter(|client| !client.contains("cmd=client"));
+        anyhow::Ok(others.map(id).collect::<Vec<_>>())
+    };
+    let before = connected().await?;
+    assert_eq!(before.len(), 2, "{before:?}");
+    let demote = redis::cmd("REPLICAOF").arg(&["127.0.0.1", "1"]).to_owned();
+    let () = demote.query_async(&mut looking.clone()).await?;
+    assert!(store.alive(protocol::UnixMillis::now()).await.is_err());
+    harness::eventually("both are given up", || async {
+        let now = connected().await?;
+        Ok(before.iter().all(|id| !now.contains(id)).then_some(()))
+    })
+    .await?;
     redis.stop();
     Ok(())
 }

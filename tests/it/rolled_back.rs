@@ -269,13 +269,18 @@ async fn promise_09_a_store_that_comes_back_empty_is_noticed_by_whoever_knew_it(
     let knowing = world.store().await?;
     power.is_lost_since(0)?;
     let first = world.store().await?;
-    assert_eq!((first.epoch(), first.lost_between()), (1, None));
+    let apart = first.apart();
+    reconnected(&apart).await?;
+    assert_eq!((apart.epoch(), apart.lost_between()), (1, None));
     reconnected(&knowing).await?;
     assert_eq!(knowing.epoch(), 2);
     assert_eq!(knowing.lost_between().map(|[from, _]| from), Some(UnixMillis(0)));
     first.alive(UnixMillis::now()).await?;
-    reconnected(&first).await?;
-    assert_eq!((first.epoch(), first.lost_between()), (2, knowing.lost_between()));
+    // What is asked apart knows it as well, and before the other connection is used again.
+    reconnected(&apart).await?;
+    for first in [&apart, &first] {
+        assert_eq!((first.epoch(), first.lost_between()), (2, knowing.lost_between()));
+    }
     Ok(())
 }
 

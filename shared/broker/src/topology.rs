@@ -60,7 +60,7 @@ pub enum QueueType {
     /// It syncs each message before it hands it over.
     #[default]
     Quorum,
-    /// Kept by one node, on disk: quicker, and all that a broker of one node can have.
+    /// Kept by one node, on disk. Quicker; where there is but one node nothing is lost by it.
     Classic,
 }
 

@@ -1,5 +1,7 @@
-//! One connection that is made anew when it fails. Not redis-rs's connection manager: it reconnects
-//! without telling, and keeps a connection whose peer hangs or was demoted.
+//! A connection that is made anew when it fails, and beside it one for what must not wait: they are
+//! given up together, so that neither knows less of the store than the other. Not redis-rs's
+//! connection manager: it reconnects without telling, and keeps a connection whose peer hangs or
+//! was demoted.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock, RwLock};
@@ -16,10 +18,18 @@ use crate::opening::{self, Deployment, Durability};
 use crate::{Error, Keys, Settings};
 use crate::{scripts, timed};
 
-/// A handle on the store; clones share one connection.
+/// A handle on the store; clones share a connection.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
+    lane: Lane,
+}
+
+/// Which of the connections a handle uses.
+#[derive(Clone, Copy)]
+enum Lane {
+    Main,
+    Apart,
 }
 
 pub(crate) struct Inner {
@@ -33,10 +43,20 @@ pub(crate) struct Inner {
     pub(crate) retention: OnceLock<Pipeline>,
 }
 
-/// The connection in use, and how many there were before it.
+/// The connections in use, by lane, and how often they were given up.
+#[derive(Default)]
 struct Current {
-    connection: Option<MultiplexedConnection>,
+    connections: [Option<MultiplexedConnection>; 2],
     generation: u64,
+}
+
+impl Current {
+    /// What failed or missed something on one connection did so on the other: a restart, a server
+    /// that was demoted, an epoch that somebody else has raised.
+    fn give_up(&mut self) {
+        self.connections = [None, None];
+        self.generation += 1;
+    }
 }
 
 impl std::fmt::Debug for Store {
@@ -62,33 +82,20 @@ impl Store {
         let inner = Inner {
             keys: Keys::new(&settings.prefix, settings.slots),
             client,
-            current: Mutex::new(Current { connection: Some(connection), generation: 1 }),
+            current: Mutex::new(Current { connections: [Some(connection), None], generation: 0 }),
             ticket_key: TicketKey::new(&deployment.secret),
             deployment: RwLock::new(deployment),
             retention: OnceLock::new(),
             settings,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), lane: Lane::Main })
     }
 
-    /// A handle with a connection of its own: Redis serves connections in turn, so what is asked on
-    /// it does not wait for all that was sent on the other. If it cannot be made now, the first
-    /// call makes it.
-    pub async fn apart(&self) -> Self {
-        let inner = Inner {
-            settings: self.inner.settings.clone(),
-            keys: self.inner.keys.clone(),
-            client: self.inner.client.clone(),
-            current: Mutex::new(Current { connection: None, generation: 0 }),
-            deployment: RwLock::new(self.deployment()),
-            ticket_key: self.inner.ticket_key.clone(),
-            retention: self.inner.retention.clone(),
-        };
-        let apart = Self { inner: Arc::new(inner) };
-        if let Err(error) = apart.connection().await {
-            tracing::debug!(%error, "a connection of its own is made when the store is back");
-        }
-        apart
+    /// The same store over a connection apart. Redis carries out in turn what comes on one: what is
+    /// asked here does not wait for all that was sent there.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), lane: Lane::Apart }
     }
 
     /// The names of keys.
@@ -133,7 +140,7 @@ impl Store {
     /// The connection in use; a new one, opened and checked, if the last one failed.
     async fn connection(&self) -> Result<(MultiplexedConnection, u64), Error> {
         let mut current = self.inner.current.lock().await;
-        if let Some(connection) = &current.connection {
+        if let Some(connection) = &current.connections[self.lane as usize] {
             return Ok((connection.clone(), current.generation));
         }
         let mut connection = connect(&self.inner.client, &self.inner.settings, true).await?;
@@ -143,23 +150,24 @@ impl Store {
         if let Some(retention) = self.inner.retention.get() {
             connection.send_packed_commands(retention, 0, retention.len()).await?;
         }
-        tracing::info!(redis.epoch = deployment.epoch, "connected to Redis again");
+        if current.generation > 0 && current.connections.iter().all(Option::is_none) {
+            tracing::info!(redis.epoch = deployment.epoch, "connected to Redis again");
+        }
         *self.inner.deployment.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
             deployment;
-        current.connection = Some(connection.clone());
-        current.generation += 1;
+        current.connections[self.lane as usize] = Some(connection.clone());
         Ok((connection, current.generation))
     }
 
     /// Has the next call open the store anew.
     pub(crate) async fn reopen(&self) {
-        self.inner.current.lock().await.connection = None;
+        self.inner.current.lock().await.give_up();
     }
 
     async fn give_up(&self, generation: u64) {
         let mut current = self.inner.current.lock().await;
         if current.generation == generation {
-            current.connection = None;
+            current.give_up();
         }
     }
 

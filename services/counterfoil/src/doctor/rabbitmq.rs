@@ -181,7 +181,8 @@ async fn arguments(settings: &Settings, options: &cli::Doctor, work: Vec<QueueNa
             CHECK,
             drift.iter().map(said).collect::<Vec<_>>().join("; "),
             "confirmed messages can be dropped, or come in another order than promised",
-            "delete the queue when it is empty and run counterfoil setup; change the policy",
+            "delete the queue when it is empty and run counterfoil setup; change the policy. What \
+             counterfoil.inquiry is to be is said by amqp.inquiry_queue_type",
         ),
         Ok(Err(error)) => Finding::error(
             CHECK,

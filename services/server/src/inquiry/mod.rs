@@ -52,7 +52,7 @@ pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
         publisher: links.publisher().await?,
         acker: consumer.acker(),
         line: Mutex::new(None),
-        store: links.store.apart().await,
+        store: links.store.apart(),
         links: Arc::clone(&links),
     });
     let places = Arc::new(Semaphore::new(CHUNKS_AT_ONCE));

@@ -167,5 +167,8 @@ async fn one_hop(ground: &Ground) -> anyhow::Result<Vec<f64>> {
         confirmed.await?;
         tokio::time::sleep(PAUSE).await;
     }
+    // Dropped alone, it may go on reading, and what it gets is missed by the next round.
+    consumer.close().await;
+    consume.close().await;
     Ok(times)
 }
