@@ -4,7 +4,7 @@
 //! was demoted.
 
 use std::borrow::Cow;
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use job::TicketKey;
@@ -12,7 +12,6 @@ use protocol::UnixMillis;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, Pipeline, Value};
-use tokio::sync::Mutex;
 
 use crate::opening::{self, Deployment, Durability};
 use crate::{Error, Keys, Settings};
@@ -37,6 +36,8 @@ pub(crate) struct Inner {
     keys: Keys,
     client: Client,
     current: Mutex<Current>,
+    /// Held while a connection is made, so that others of its lane wait for it.
+    opening: tokio::sync::Mutex<()>,
     deployment: RwLock<Deployment>,
     ticket_key: TicketKey,
     /// Written on every new connection: a store that comes back empty must not keep jobs for ever.
@@ -51,12 +52,23 @@ struct Current {
 }
 
 impl Current {
+    fn is_open(&self) -> bool {
+        self.connections.iter().any(Option::is_some)
+    }
+
     /// What failed or missed something on one connection did so on the other: a restart, a server
     /// that was demoted, an epoch that somebody else has raised.
     fn give_up(&mut self) {
         self.connections = [None, None];
         self.generation += 1;
     }
+}
+
+/// A connection, and what was known when it was handed out.
+struct InUse {
+    connection: MultiplexedConnection,
+    generation: u64,
+    epoch: u64,
 }
 
 impl std::fmt::Debug for Store {
@@ -83,6 +95,7 @@ impl Store {
             keys: Keys::new(&settings.prefix, settings.slots),
             client,
             current: Mutex::new(Current { connections: [Some(connection), None], generation: 0 }),
+            opening: tokio::sync::Mutex::default(),
             ticket_key: TicketKey::new(&deployment.secret),
             deployment: RwLock::new(deployment),
             retention: OnceLock::new(),
@@ -129,7 +142,7 @@ impl Store {
     }
 
     fn deployment(&self) -> Deployment {
-        self.inner.deployment.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.inner.deployment.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A connection of its own, for commands that block.
@@ -138,37 +151,74 @@ impl Store {
     }
 
     /// The connection in use; a new one, opened and checked, if the last one failed.
-    async fn connection(&self) -> Result<(MultiplexedConnection, u64), Error> {
-        let mut current = self.inner.current.lock().await;
-        if let Some(connection) = &current.connections[self.lane as usize] {
-            return Ok((connection.clone(), current.generation));
+    async fn connection(&self) -> Result<InUse, Error> {
+        if let Some(in_use) = self.in_use() {
+            return Ok(in_use);
         }
+        let _opening = self.inner.opening.lock().await;
+        loop {
+            if let Some(in_use) = self.in_use() {
+                return Ok(in_use);
+            }
+            let (connection, generation) = self.open().await?;
+            self.current(|current| {
+                // What was given up meanwhile may be what this one was compared with.
+                if current.generation == generation {
+                    current.connections[self.lane as usize] = Some(connection);
+                }
+            });
+        }
+    }
+
+    fn current<T>(&self, look: impl FnOnce(&mut Current) -> T) -> T {
+        look(&mut self.inner.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The epoch goes with the connection: a later one may be another server's.
+    fn in_use(&self) -> Option<InUse> {
+        self.current(|current| {
+            let connection = current.connections[self.lane as usize].clone()?;
+            Some(InUse { connection, generation: current.generation, epoch: self.epoch() })
+        })
+    }
+
+    /// A new connection, and of which generation it is. Beside another one it is only looked
+    /// whether it leads to the same server: what is known of that is known, and one that is full
+    /// takes no writes but can be asked.
+    async fn open(&self) -> Result<(MultiplexedConnection, u64), Error> {
         let mut connection = connect(&self.inner.client, &self.inner.settings, true).await?;
+        let (mut generation, is_beside) = self.current(|it| (it.generation, it.is_open()));
         let known = self.deployment();
+        if is_beside {
+            if opening::run_id(&mut connection).await? == known.run_id {
+                return Ok((connection, generation));
+            }
+            generation = self.reopen();
+        }
         let deployment = opening::open(&mut connection, &self.inner.settings, Some(&known)).await?;
         scripts::load(&mut connection).await?;
         if let Some(retention) = self.inner.retention.get() {
             connection.send_packed_commands(retention, 0, retention.len()).await?;
         }
-        if current.generation > 0 && current.connections.iter().all(Option::is_none) {
-            tracing::info!(redis.epoch = deployment.epoch, "connected to Redis again");
-        }
-        *self.inner.deployment.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
-            deployment;
-        current.connections[self.lane as usize] = Some(connection.clone());
-        Ok((connection, current.generation))
+        tracing::info!(redis.epoch = deployment.epoch, "connected to Redis again");
+        *self.inner.deployment.write().unwrap_or_else(PoisonError::into_inner) = deployment;
+        Ok((connection, generation))
     }
 
-    /// Has the next call open the store anew.
-    pub(crate) async fn reopen(&self) {
-        self.inner.current.lock().await.give_up();
-    }
-
-    async fn give_up(&self, generation: u64) {
-        let mut current = self.inner.current.lock().await;
-        if current.generation == generation {
+    /// Has the next call open the store anew. The generation of what is opened then.
+    pub(crate) fn reopen(&self) -> u64 {
+        self.current(|current| {
             current.give_up();
-        }
+            current.generation
+        })
+    }
+
+    fn give_up(&self, generation: u64) {
+        self.current(|current| {
+            if current.generation == generation {
+                current.give_up();
+            }
+        });
     }
 
     /// Runs a pipeline. Every command of ours may be run again, so one lost script makes all of
@@ -195,9 +245,8 @@ impl Store {
         build: impl Fn(u64) -> Cow<'a, Pipeline>,
     ) -> Result<Vec<Value>, Error> {
         for _ in 0..2 {
-            let (mut connection, generation) = self.connection().await?;
-            // Read after the connection was given out: it is never older than that.
-            let pipeline = build(self.epoch());
+            let InUse { mut connection, generation, epoch } = self.connection().await?;
+            let pipeline = build(epoch);
             if pipeline.is_empty() {
                 return Ok(Vec::new());
             }
@@ -206,7 +255,7 @@ impl Store {
             let values = match answer {
                 Ok(values) => values,
                 Err(error) => {
-                    self.give_up(generation).await;
+                    self.give_up(generation);
                     return Err(error.into());
                 }
             };
@@ -218,7 +267,7 @@ impl Store {
                 Some(error) => {
                     // A demoted master answers reads and refuses writes: look for the new one.
                     if error.code() == Some("READONLY") {
-                        self.give_up(generation).await;
+                        self.give_up(generation);
                     }
                     return Err(error.into());
                 }

@@ -51,6 +51,14 @@ pub struct Deployment {
     pub(crate) run_id: String,
 }
 
+/// Which run of which server is at the other end.
+pub(crate) async fn run_id(connection: &mut MultiplexedConnection) -> Result<String, Error> {
+    let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
+    let run_id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+    let run_id = run_id.ok_or_else(|| Error::unexpected("INFO without run_id"))?;
+    Ok(run_id.trim().to_owned())
+}
+
 /// `known` is what this process has seen before: a store that comes back empty gets the same
 /// secret, so that tickets and work messages stay good, and a new epoch.
 pub(crate) async fn open(
@@ -58,13 +66,7 @@ pub(crate) async fn open(
     settings: &Settings,
     known: Option<&Deployment>,
 ) -> Result<Deployment, Error> {
-    let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
-    let run_id = info
-        .lines()
-        .find_map(|line| line.strip_prefix("run_id:"))
-        .ok_or_else(|| Error::unexpected("INFO without run_id"))?
-        .trim()
-        .to_owned();
+    let run_id = run_id(connection).await?;
     let config: Vec<String> =
         redis::cmd("CONFIG").arg("GET").arg("appendonly").query_async(connection).await?;
     let sync: Vec<String> =

@@ -83,7 +83,7 @@ impl Store {
         pipeline.cmd("HGET").arg(self.keys().deployment()).arg("epoch");
         let epoch = self.run(&pipeline).await?.pop().unwrap_or_default();
         if Reply::new(epoch)?.parse(0).is_ok_and(|epoch: u64| epoch > self.epoch()) {
-            self.reopen().await;
+            self.reopen();
         }
         Ok(())
     }

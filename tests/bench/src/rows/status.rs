@@ -263,8 +263,8 @@ async fn measure_by(inquiry: QueueType, plan: &Plan, report: &mut Report) -> any
         // What the question's own queue costs, which syncs before it delivers, is not in this one.
         against(Question::QuorumEcho, [Bound::at_most(None, None); 2]);
     }
-    let busy = While { plan, ground: &ground, fleet: &fleet, store: &store, tickets: &tickets };
-    busy.jobs_run(inquiry, report).await?;
+    let busy = Busy { plan, ground: &ground, fleet: &fleet, store: &store, tickets: &tickets };
+    busy.measure(inquiry, report).await?;
     echo.terminate().await?;
     fleet.stop().await
 }
@@ -291,7 +291,7 @@ fn tickets(store: &Store, traffic: &Traffic) -> anyhow::Result<Vec<String>> {
 const BUSY_MIN: usize = 5;
 
 /// Jobs run, as fast as they can.
-struct While<'a> {
+struct Busy<'a> {
     plan: &'a Plan,
     ground: &'a Ground,
     fleet: &'a Fleet,
@@ -299,9 +299,9 @@ struct While<'a> {
     tickets: &'a [String],
 }
 
-impl While<'_> {
+impl Busy<'_> {
     /// The same questions; the echo too.
-    async fn jobs_run(&self, inquiry: QueueType, report: &mut Report) -> anyhow::Result<()> {
+    async fn measure(&self, inquiry: QueueType, report: &mut Report) -> anyhow::Result<()> {
         for question in Question::busy(inquiry).iter().copied() {
             let times = self.asked(question).await?;
             let name = question.name(inquiry);
