@@ -68,6 +68,7 @@ impl Ground {
         let users = format!("{users}user {STRANGER} on >{PASSWORD} ~* &* +@all\n");
         let free = ports::free(2)?;
         let redis = Redis::start_with_users(&directory.join("redis"), free[0], fsync, &users)?;
+        log_as_shipped(&redis.url_of(STRANGER, PASSWORD))?;
         let definitions = definitions.to_json().to_string();
         let rabbitmq = RabbitMq::start(&directory.join("rabbitmq"), free[1], &definitions, false)?;
         Ok(Self { rabbitmq, redis, directory: directory.to_owned() })
@@ -137,4 +138,17 @@ impl Ground {
 #[derive(serde::Deserialize)]
 struct Section {
     redis: store::Settings,
+}
+
+/// Has Redis rewrite its log as often as with the configuration that is shipped.
+fn log_as_shipped(url: &str) -> anyhow::Result<()> {
+    let shipped = harness::workspace().join("deploy/redis/redis.conf");
+    let shipped = std::fs::read_to_string(shipped)?;
+    let mut redis = redis::Client::open(url)?.get_connection()?;
+    for (name, value) in shipped.lines().filter_map(|line| line.split_once(' ')) {
+        if name.starts_with("auto-aof-rewrite-") {
+            redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec(&mut redis)?;
+        }
+    }
+    Ok(())
 }

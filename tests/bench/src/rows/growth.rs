@@ -29,6 +29,7 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
         fleet.stop_workers().await?;
         let empty = redis_bytes(&ground).await?;
         let before = fleet.cpu(&ground)?;
+        let rewriting = seconds_rewriting(&ground).await?;
         let traffic = Traffic::new(format!("g{jobs}"), *jobs, Answers::None);
         let run = traffic::run(&ground, &fleet, &traffic).await?;
         until_all_queued(&ground, &store, *jobs).await?;
@@ -39,12 +40,15 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
         let run = Run { cpu_before: before, ..run };
         let (_, cpu) = until_all_done_at_cost(&ground, &store, &fleet, &traffic, &run).await?;
         let cpu = cpu.per_job(*jobs);
+        let rewriting = seconds_rewriting(&ground).await? - rewriting;
         let finished = (redis_bytes(&ground).await? - empty) / *jobs as f64;
         let (server, worker) = fleet.memory()?;
         let most = server.max(worker).max(queued_server) as f64 / MIB;
         costs.push(cpu.sum());
         let row = |what: &str| format!("{what}, {jobs} queued");
         report.figure_with_cpu('G', &row("processor time"), "us/job", &[cpu.sum()], Some(cpu));
+        let rewriting = rewriting * 1e6 / *jobs as f64;
+        report.figure('G', &row("Redis rewriting its log"), "us/job", &[rewriting]);
         report.figure('G', &row("memory of our largest process"), "MiB", &[most]);
         report.figure('G', &row("Redis, a queued job"), "bytes", &[live]);
         report.figure('G', &row("Redis, a finished job"), "bytes", &[finished]);
@@ -62,9 +66,19 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
 }
 
 async fn redis_bytes(ground: &Ground) -> anyhow::Result<f64> {
+    info(ground, "memory", "used_memory_dataset:").await
+}
+
+/// Processor time of its children that have ended: nothing else makes one. It is in the store's.
+async fn seconds_rewriting(ground: &Ground) -> anyhow::Result<f64> {
+    let user = info(ground, "cpu", "used_cpu_user_children:").await?;
+    Ok(user + info(ground, "cpu", "used_cpu_sys_children:").await?)
+}
+
+async fn info(ground: &Ground, section: &str, name: &str) -> anyhow::Result<f64> {
     let mut redis = ground.redis().await?;
-    let info: String = redis::cmd("INFO").arg("memory").query_async(&mut redis).await?;
-    let line = info.lines().find_map(|line| line.strip_prefix("used_memory_dataset:"));
+    let info: String = redis::cmd("INFO").arg(section).query_async(&mut redis).await?;
+    let line = info.lines().find_map(|line| line.strip_prefix(name));
     Ok(line.unwrap_or_default().trim().parse()?)
 }
 
