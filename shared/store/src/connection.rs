@@ -36,16 +36,16 @@ pub(crate) struct Inner {
     keys: Keys,
     client: Client,
     current: Mutex<Current>,
-    /// Held while a connection is made, so that others of its lane wait for it.
+    /// Held while a connection is made: whoever needs one waits for it instead of making another.
     opening: tokio::sync::Mutex<()>,
     deployment: RwLock<Deployment>,
     ticket_key: TicketKey,
-    /// Written on every new connection: a store that comes back empty must not keep jobs for ever.
+    /// Written whenever the store is opened anew: one that comes back empty must not keep jobs for
+    /// ever.
     pub(crate) retention: OnceLock<Pipeline>,
 }
 
 /// The connections in use, by lane, and how often they were given up.
-#[derive(Default)]
 struct Current {
     connections: [Option<MultiplexedConnection>; 2],
     generation: u64,
@@ -58,9 +58,11 @@ impl Current {
 
     /// What failed or missed something on one connection did so on the other: a restart, a server
     /// that was demoted, an epoch that somebody else has raised.
-    fn give_up(&mut self) {
+    /// The generation of what is opened next.
+    fn give_up(&mut self) -> u64 {
         self.connections = [None, None];
         self.generation += 1;
+        self.generation
     }
 }
 
@@ -207,10 +209,7 @@ impl Store {
 
     /// Has the next call open the store anew. The generation of what is opened then.
     pub(crate) fn reopen(&self) -> u64 {
-        self.current(|current| {
-            current.give_up();
-            current.generation
-        })
+        self.current(Current::give_up)
     }
 
     fn give_up(&self, generation: u64) {
