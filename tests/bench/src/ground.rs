@@ -140,13 +140,13 @@ struct Section {
     redis: store::Settings,
 }
 
-/// Has Redis rewrite its log as often as with the configuration that is shipped.
+/// Has Redis rewrite its log as with the configuration that is shipped.
 fn log_as_shipped(url: &str) -> anyhow::Result<()> {
     let shipped = harness::workspace().join("deploy/redis/redis.conf");
     let shipped = std::fs::read_to_string(shipped)?;
     let mut redis = redis::Client::open(url)?.get_connection()?;
     for (name, value) in shipped.lines().filter_map(|line| line.split_once(' ')) {
-        if name.starts_with("auto-aof-rewrite-") {
+        if name.starts_with("auto-aof-rewrite-") || name == "rdbcompression" {
             redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec(&mut redis)?;
         }
     }
