@@ -1,9 +1,8 @@
 // BullMQ: no-op jobs through Redis alone.
 //
 // What it measures: the time from the first `add` until Redis has the last job in the set of the
-// completed ones. One process submits and runs the jobs, with a concurrency of 500. With `--bulk` it
-// submits as many jobs at once as may be in flight, by `addBulk`; without, one by one, and waits for
-// no reply as long as not too many are open.
+// completed ones. One process submits and runs the jobs, with a concurrency of 500. It submits one
+// by one, and waits for no reply as long as not too many are open.
 //
 // What it guarantees: a job and its state are as durable as the Redis is. With `appendfsync
 // everysec` a crash of the machine can lose the last second, jobs that `add` has returned included.
@@ -31,7 +30,6 @@ const { values } = parseArgs({
     jobs: { type: 'string', default: '10000' },
     bytes: { type: 'string', default: '200' },
     'in-flight': { type: 'string', default: '512' },
-    bulk: { type: 'boolean', default: false },
   },
 });
 const jobs = Number(values.jobs);
@@ -48,13 +46,6 @@ async function submit(queue, count) {
     }
   };
   await Promise.all(Array.from({ length: Math.min(inFlight, count) }, loop));
-}
-
-async function submitBulk(queue, count) {
-  for (let sent = 0; sent < count; sent += inFlight) {
-    const length = Math.min(inFlight, count - sent);
-    await queue.addBulk(Array.from({ length }, () => ({ name: 'noop', data })));
-  }
 }
 
 async function completed(queue, count) {
@@ -75,13 +66,12 @@ async function completed(queue, count) {
 }
 
 async function measure(queue) {
-  const send = values.bulk ? submitBulk : submit;
-  await send(queue, WARM_UP);
+  await submit(queue, WARM_UP);
   await completed(queue, WARM_UP);
   await queue.clean(0, WARM_UP, 'completed');
 
   const start = performance.now();
-  await send(queue, jobs);
+  await submit(queue, jobs);
   const submitted = performance.now() - start;
   await completed(queue, jobs);
   const seconds = (performance.now() - start) / 1000;

@@ -70,11 +70,16 @@ def succeeded(result: bytes) -> bool | None:
     return None if b'"status": "STARTED"' in result else False
 
 
+# Where its queue is a quorum queue, Celery declares as many others for tasks that are delayed.
+DELAYED = [f"celery_delayed_{level}" for level in range(28)]
+
+
 def clean() -> None:
     """Deletes what Celery has declared."""
     with app.connection_for_write() as connection, connection.channel() as channel:
-        channel.queue_delete(QUEUE)
-        for exchange in (QUEUE, "celeryev"):
+        for queue in (QUEUE, *DELAYED):
+            channel.queue_delete(queue)
+        for exchange in (QUEUE, "celeryev", "celery_delayed_delivery", *DELAYED):
             channel.exchange_delete(exchange)
 
 

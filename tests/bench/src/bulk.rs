@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use client::{Client, Submission};
 use protocol::UnixMillis;
 
 use crate::fleet::Fleet;
 use crate::ground::{CLIENT, Ground};
-use crate::traffic::{Run, Traffic};
+use crate::traffic::{Run, Traffic, check_end};
 
 /// Submissions written to the journal with one sync.
 const TOGETHER: usize = 1000;
@@ -31,9 +31,10 @@ pub async fn run(ground: &Ground, fleet: &Fleet, traffic: &Traffic) -> anyhow::R
         while heard.len() < jobs {
             let event = harness::within("an event", events.recv()).await?;
             let event = event.context("this listener did not keep up")?;
+            check_end(&event)?;
             heard.insert(event.job_id.context("a job id")?);
         }
-        anyhow::Ok(())
+        anyhow::Ok(heard)
     });
     let mut submitted = Vec::with_capacity(jobs);
     for first in (0..jobs).step_by(TOGETHER) {
@@ -44,13 +45,15 @@ pub async fn run(ground: &Ground, fleet: &Fleet, traffic: &Traffic) -> anyhow::R
         });
         submitted.extend(client.submit_many(these.collect()).await?);
     }
-    for submitted in submitted {
+    for submitted in &submitted {
         submitted.accepted().await.with_context(|| submitted.job_id().to_owned())?;
     }
-    heard.await??;
+    let heard = heard.await??;
     let answered = clock.elapsed().as_secs_f64();
     let cpu = fleet.cpu(ground)?.since(cpu_before);
     client.close().await;
+    let missing = submitted.iter().find(|submitted| !heard.contains(submitted.job_id()));
+    ensure!(missing.is_none(), "no event of {missing:?}");
     Ok(Run { began, answered, cpu, cpu_before })
 }
 

@@ -6,12 +6,12 @@ use std::process::Stdio;
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 
-use crate::bulk;
 use crate::fleet::{Cpu, Fleet, Make, Size};
 use crate::ground::{Ground, STRANGER};
 use crate::handlers::NOTHING;
 use crate::traffic::{self, Answers, IN_FLIGHT, Traffic};
 use crate::verify::{until_all_done, until_all_done_at_cost};
+use crate::{bulk, floor};
 
 /// Who works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Contestant {
     pub rate: f64,
     /// All runs, in jobs a second.
     pub runs: Vec<f64>,
+    /// How many jobs a second another job queue's clients have submitted meanwhile.
+    pub submitting: Vec<f64>,
     /// Processor time of the last run.
     pub cpu: Option<Cpu>,
     /// What it says of its versions.
@@ -54,8 +56,17 @@ const JOBS_MIN: usize = 2000;
 impl Contestant {
     /// One that has not run yet.
     pub fn new(name: &'static str, who: Who, rate: f64) -> Self {
-        let (runs, versions) = (Vec::new(), Vec::new());
-        Self { name, who, job_type: NOTHING, bytes: 200, rate, runs, cpu: None, versions }
+        Self {
+            name,
+            who,
+            job_type: NOTHING,
+            bytes: 200,
+            rate,
+            runs: Vec::new(),
+            submitting: Vec::new(),
+            cpu: None,
+            versions: Vec::new(),
+        }
     }
 
     /// One run of about so many seconds.
@@ -101,7 +112,8 @@ impl Contestant {
                     until_all_done_at_cost(ground, &store, &fleet, &traffic, &run).await?
                 }
                 Make::Floor if answers == Answers::None => {
-                    let seconds = floor_done(ground, &traffic, &run).await?;
+                    let last = floor::until_done(&mut ground.redis().await?, traffic.jobs).await?;
+                    let seconds = (last.0 - run.began.0) as f64 / 1000.0;
                     (seconds, fleet.cpu(ground)?.since(run.cpu_before))
                 }
                 Make::Floor => (run.answered, run.cpu),
@@ -137,8 +149,10 @@ impl Contestant {
         struct Said {
             jobs: usize,
             seconds: f64,
+            submitted_seconds: f64,
             versions: std::collections::BTreeMap<String, String>,
         }
+        ground.empty().await?;
         let mut command = peer_command(program)?;
         command
             .args(["--jobs", &jobs.to_string(), "--bytes", &self.bytes.to_string()])
@@ -158,31 +172,25 @@ impl Contestant {
         let said: Said = serde_json::from_str(said.trim()).with_context(|| said.clone())?;
         ensure!(said.jobs == jobs, "{program} ran {} jobs, and not {jobs}", said.jobs);
         self.versions = said.versions.into_iter().collect();
+        self.submitting.push(jobs as f64 / said.submitted_seconds);
         Ok(said.seconds)
     }
-}
-
-/// The floor has no records; it has one key for each job.
-async fn floor_done(ground: &Ground, traffic: &Traffic, run: &traffic::Run) -> anyhow::Result<f64> {
-    let mut redis = ground.redis().await?;
-    let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));
-    harness::within("the floor", async {
-        loop {
-            looks.tick().await;
-            let last = crate::floor::done_at(&mut redis).await?;
-            if last.0 >= traffic.jobs as u64 {
-                crate::floor::forget(&mut redis).await?;
-                return Ok((last.1 - run.began.0) as f64 / 1000.0);
-            }
-        }
-    })
-    .await?
 }
 
 /// A peer has a database of its own.
 fn peer_redis(ground: &Ground) -> String {
     let url = ground.redis_url(STRANGER);
     url.strip_suffix("/0").map_or(url.clone(), |url| format!("{url}/9"))
+}
+
+/// Whether a peer that need not be there is: its program can be started.
+///
+/// # Errors
+/// The project is not where it was built.
+pub async fn is_installed(program: &str) -> anyhow::Result<bool> {
+    let mut command = peer_command(program)?;
+    command.arg("--help").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(command.status().await.is_ok_and(|status| status.success()))
 }
 
 /// The program of a peer, with what `tests/bench/peers/install.sh` has put into `target/peers`.

@@ -34,6 +34,7 @@ pub enum Make {
 /// Running servers and workers.
 #[derive(Debug)]
 pub struct Fleet {
+    make: Make,
     servers: Vec<Process>,
     workers: Vec<Process>,
 }
@@ -91,7 +92,7 @@ impl Fleet {
     /// # Errors
     /// One of them does not start.
     pub async fn start(ground: &Ground, make: Make, size: Size) -> anyhow::Result<Self> {
-        let mut fleet = Self { servers: Vec::new(), workers: Vec::new() };
+        let mut fleet = Self { make, servers: Vec::new(), workers: Vec::new() };
         for _ in 0..size.servers {
             let (program, role) = match make {
                 Make::Ours => ("counterfoil", "server"),
@@ -99,7 +100,7 @@ impl Fleet {
             };
             fleet.servers.push(start(ground, program, role, SERVER_USER).await?);
         }
-        fleet.add_workers(ground, make, size.workers).await?;
+        fleet.add_workers(ground, size.workers).await?;
         Ok(fleet)
     }
 
@@ -107,20 +108,20 @@ impl Fleet {
     ///
     /// # Errors
     /// One of them does not start.
-    pub async fn add_workers(
-        &mut self,
-        ground: &Ground,
-        make: Make,
-        count: usize,
-    ) -> anyhow::Result<()> {
+    pub async fn add_workers(&mut self, ground: &Ground, count: usize) -> anyhow::Result<()> {
         for _ in 0..count {
-            let role = match make {
+            let role = match self.make {
                 Make::Ours => "worker",
                 Make::Floor => "floor-worker",
             };
             self.workers.push(start(ground, "counterfoil-bench", role, WORKER_USER).await?);
         }
         Ok(())
+    }
+
+    /// What serves the jobs.
+    pub fn make(&self) -> Make {
+        self.make
     }
 
     /// Stops the workers; the servers stay.

@@ -6,14 +6,16 @@
 //!                           event, script  ◄───────── stream ─────────────┘
 //! ```
 
-use anyhow::{Context as _, ensure};
-use broker::{Acker, Connection, Consumer, Delivery, Outcome, Publication, Publisher, topology};
+use anyhow::Context as _;
+use broker::{Acker, Connection, Consumer, Delivery, Publication, Publisher, topology};
 use job::QueueName;
-use protocol::{Kind, Properties};
+use protocol::{Kind, Properties, UnixMillis};
 use redis::aio::MultiplexedConnection;
 use tokio::sync::mpsc;
 
 use crate::ground::PREFIX;
+use crate::traffic::{Confirms, confirmed};
+use crate::verify::LOOK_EVERY;
 
 /// What XREAD returns: for each stream, its entries with their fields.
 type Streams = Vec<(String, Vec<(String, Vec<String>)>)>;
@@ -71,23 +73,28 @@ fn done() -> String {
     format!("{PREFIX}:floor:done")
 }
 
-/// How many jobs have passed since it was forgotten, and the store's time.
+/// Waits until so many jobs have passed, and counts from nothing again: the store's time when the
+/// last one had. The floor has no records; it has one key for each job.
 ///
 /// # Errors
-/// Redis fails.
-pub async fn done_at(redis: &mut MultiplexedConnection) -> anyhow::Result<(u64, i64)> {
-    let (count, (seconds, us)): (Option<u64>, (i64, i64)) =
-        redis::pipe().get(done()).cmd("TIME").query_async(redis).await?;
-    Ok((count.unwrap_or_default(), seconds * 1000 + us / 1000))
-}
-
-/// Counts from nothing again.
-///
-/// # Errors
-/// Redis fails.
-pub async fn forget(redis: &mut MultiplexedConnection) -> anyhow::Result<()> {
-    let _: redis::Value = redis::cmd("DEL").arg(done()).query_async(redis).await?;
-    Ok(())
+/// Redis fails, or the time is up.
+pub async fn until_done(
+    redis: &mut MultiplexedConnection,
+    jobs: usize,
+) -> anyhow::Result<UnixMillis> {
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    harness::within("the floor", async {
+        loop {
+            looks.tick().await;
+            let (count, (seconds, us)): (Option<u64>, (i64, i64)) =
+                redis::pipe().get(done()).cmd("TIME").query_async(redis).await?;
+            if count.unwrap_or_default() >= jobs as u64 {
+                let _: redis::Value = redis::cmd("DEL").arg(done()).query_async(redis).await?;
+                return Ok(UnixMillis(seconds * 1000 + us / 1000));
+            }
+        }
+    })
+    .await?
 }
 
 fn key(delivery: &Delivery) -> String {
@@ -123,11 +130,6 @@ async fn load(redis: &mut MultiplexedConnection) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn confirmed(outcomes: &[Outcome]) -> anyhow::Result<()> {
-    ensure!(outcomes.iter().all(|outcome| *outcome == Outcome::Confirmed), "not confirmed");
-    Ok(())
-}
-
 fn answer(to: String, kind: Kind, correlation_id: Option<String>) -> Publication {
     Publication {
         exchange: topology::DEFAULT,
@@ -153,9 +155,9 @@ pub async fn serve() -> anyhow::Result<()> {
     let mut consumer = place.consume.consumer(topology::INTAKE_QUEUE, PREFETCH).await?;
     let (accepted, dispatching) = mpsc::channel(CHUNKS_AHEAD);
     let (dispatched, answering) = mpsc::channel(CHUNKS_AHEAD);
-    let dispatch =
-        dispatch(place.publish.publisher().await?, consumer.acker(), dispatching, dispatched);
-    tokio::spawn(dispatch);
+    let (sent, acknowledging) = mpsc::channel(CHUNKS_AHEAD);
+    tokio::spawn(dispatch(place.publish.publisher().await?, dispatching, sent));
+    tokio::spawn(acknowledge(consumer.acker(), acknowledging, dispatched));
     tokio::spawn(send_receipts(place.publish.publisher().await?, answering));
     let stream = place.client.get_multiplexed_async_connection().await?;
     tokio::spawn(notify(place.publish.publisher().await?, stream, place.redis.clone()));
@@ -182,11 +184,11 @@ async fn take(
     }
 }
 
+/// Publishes work: one chunk does not wait for the confirms of the one before it.
 async fn dispatch(
     publisher: Publisher,
-    acker: Acker,
     mut accepted: mpsc::Receiver<Vec<Delivery>>,
-    dispatched: mpsc::Sender<Vec<Delivery>>,
+    sent: mpsc::Sender<(Vec<Delivery>, Confirms)>,
 ) -> anyhow::Result<()> {
     while let Some(chunk) = accepted.recv().await {
         let work = chunk.iter().map(|delivery| Publication {
@@ -196,7 +198,20 @@ async fn dispatch(
             properties: Properties { user_id: None, ..delivery.properties.clone() },
             body: delivery.body.clone(),
         });
-        confirmed(&publisher.publish(work.collect()).await)?;
+        let confirms = publisher.begin(work.collect()).await?;
+        sent.send((chunk, confirms)).await?;
+    }
+    Ok(())
+}
+
+/// Acknowledges what is confirmed.
+async fn acknowledge(
+    acker: Acker,
+    mut sent: mpsc::Receiver<(Vec<Delivery>, Confirms)>,
+    dispatched: mpsc::Sender<Vec<Delivery>>,
+) -> anyhow::Result<()> {
+    while let Some((chunk, confirms)) = sent.recv().await {
+        confirmed(&confirms.await?)?;
         acker.ack_through(chunk.last().context("a delivery")?.tag).await?;
         dispatched.send(chunk).await?;
     }
@@ -217,15 +232,29 @@ async fn send_receipts(
     Ok(())
 }
 
+/// Events of one reading, and the entries that they stand for.
+type Events = (Vec<Publication>, Vec<String>);
+
+/// Reads, sends and settles, each in its order, as the notifier does.
 async fn notify(
     publisher: Publisher,
-    mut stream: MultiplexedConnection,
-    mut redis: MultiplexedConnection,
+    stream: MultiplexedConnection,
+    redis: MultiplexedConnection,
 ) -> anyhow::Result<()> {
+    let (read, to_send) = mpsc::channel(CHUNKS_AHEAD);
+    let (sent, to_settle) = mpsc::channel(CHUNKS_AHEAD);
+    tokio::try_join!(
+        look(stream, read),
+        send_events(publisher, to_send, sent),
+        settle(redis, to_settle)
+    )?;
+    Ok(())
+}
+
+async fn look(mut stream: MultiplexedConnection, read: mpsc::Sender<Events>) -> anyhow::Result<()> {
     let mut after = "0".to_owned();
-    let hash = redis::Script::new(TOLD).get_hash().to_owned();
     loop {
-        let read: Option<Streams> = redis::cmd("XREAD")
+        let entries: Option<Streams> = redis::cmd("XREAD")
             .arg("COUNT")
             .arg(CHUNK)
             .arg("BLOCK")
@@ -235,24 +264,45 @@ async fn notify(
             .arg(&after)
             .query_async(&mut stream)
             .await?;
-        let (mut events, mut read_ids) = (Vec::new(), Vec::new());
-        for (id, fields) in read.into_iter().flatten().flat_map(|(_, entries)| entries) {
+        let (mut events, mut ids) = (Vec::new(), Vec::new());
+        for (id, fields) in entries.into_iter().flatten().flat_map(|(_, entries)| entries) {
             let [_, to, _, of] = <[String; 4]>::try_from(fields)
                 .map_err(|fields| anyhow::anyhow!("an entry with {fields:?}"))?;
             events.push(answer(to, Kind::Event, Some(of)));
             after.clone_from(&id);
-            read_ids.push(id);
+            ids.push(id);
         }
-        if events.is_empty() {
-            continue;
+        if !events.is_empty() {
+            read.send((events, ids)).await?;
         }
+    }
+}
+
+async fn send_events(
+    publisher: Publisher,
+    mut read: mpsc::Receiver<Events>,
+    sent: mpsc::Sender<Vec<String>>,
+) -> anyhow::Result<()> {
+    while let Some((events, ids)) = read.recv().await {
         confirmed(&publisher.publish(events).await)?;
+        sent.send(ids).await?;
+    }
+    Ok(())
+}
+
+async fn settle(
+    mut redis: MultiplexedConnection,
+    mut sent: mpsc::Receiver<Vec<String>>,
+) -> anyhow::Result<()> {
+    let hash = redis::Script::new(TOLD).get_hash().to_owned();
+    while let Some(ids) = sent.recv().await {
         let mut told = redis::Pipeline::new();
-        for ids in read_ids.chunks(TOGETHER) {
+        for ids in ids.chunks(TOGETHER) {
             told.cmd("EVALSHA").arg(&hash).arg(1).arg(outbox()).arg(ids);
         }
         let _: redis::Value = told.query_async(&mut redis).await?;
     }
+    Ok(())
 }
 
 /// The part of the worker.

@@ -145,10 +145,10 @@ fn log_as_shipped(url: &str) -> anyhow::Result<()> {
     let shipped = harness::workspace().join("deploy/redis/redis.conf");
     let shipped = std::fs::read_to_string(shipped)?;
     let mut redis = redis::Client::open(url)?.get_connection()?;
-    for (name, value) in shipped.lines().filter_map(|line| line.split_once(' ')) {
-        if name.starts_with("auto-aof-rewrite-") || name == "rdbcompression" {
-            redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec(&mut redis)?;
-        }
+    for name in ["auto-aof-rewrite-percentage", "auto-aof-rewrite-min-size", "rdbcompression"] {
+        let mut lines = shipped.lines().filter_map(|line| line.split_once(' '));
+        let (_, value) = lines.find(|line| line.0 == name).context(name)?;
+        redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec(&mut redis)?;
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::report::Report;
 
 /// Which other job queues run beside ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub enum Peers {
     /// None.
     None,
@@ -37,7 +37,7 @@ pub enum Peers {
 }
 
 /// What is measured, and for how long.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize)]
 pub struct Plan {
     /// Rounds of each comparison.
     pub rounds: usize,
@@ -77,28 +77,25 @@ pub(crate) fn directory() -> anyhow::Result<PathBuf> {
 /// # Errors
 /// Something was lost, or a program fails.
 pub async fn measure(rows: &str, plan: &Plan) -> anyhow::Result<()> {
-    let mut report = Report::default();
+    let mut report = Report { rows: rows.to_owned(), plan: Some(*plan), ..Report::default() };
     report.machine.extend(usage::machine()?);
-    let wants = |some: &str| some.chars().any(|row| rows.contains(row));
-    if wants("ABCD") {
-        rows::throughput::measure(plan, &mut report).await?;
+    let path = directory()?.join("report.json");
+    for some in ["ABCD", "E", "F", "G", "H", "I"] {
+        if !some.chars().any(|row| rows.contains(row)) {
+            continue;
+        }
+        match some {
+            "E" => rows::status::measure(plan, &mut report).await?,
+            "F" => rows::latency::measure(plan, &mut report).await?,
+            "G" => rows::growth::measure(plan, &mut report).await?,
+            "H" => rows::journal::measure(plan, &mut report).await?,
+            "I" => rows::scale::measure(plan, &mut report).await?,
+            _ => rows::throughput::measure(plan, &mut report).await?,
+        }
+        // What fails later takes nothing of it away.
+        report.write(&path)?;
     }
-    if wants("E") {
-        rows::status::measure(plan, &mut report).await?;
-    }
-    if wants("F") {
-        rows::latency::measure(plan, &mut report).await?;
-    }
-    if wants("G") {
-        rows::growth::measure(plan, &mut report).await?;
-    }
-    if wants("H") {
-        rows::journal::measure(plan, &mut report).await?;
-    }
-    if wants("I") {
-        rows::scale::measure(plan, &mut report).await?;
-    }
-    report.finish(&directory()?.join("report.json"))
+    report.finish(&path)
 }
 
 /// Until SIGTERM or Ctrl-C.

@@ -6,12 +6,17 @@ use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
 use serde::Serialize;
 
+use crate::Plan;
 use crate::fleet::Cpu;
 use crate::stats::median;
 
 /// Everything that a run of the bench says.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
+    /// Which rows were asked for.
+    pub rows: String,
+    /// For how long, and how often.
+    pub plan: Option<Plan>,
     /// The machine, and what ran on it.
     pub machine: Vec<(String, String)>,
     /// What was measured.
@@ -45,8 +50,10 @@ pub struct Ratio {
     pub row: char,
     /// Of what to what.
     pub what: String,
-    /// The ratio.
+    /// The middle one of all rounds.
     pub value: f64,
+    /// The ratio of each round.
+    pub rounds: Vec<f64>,
     /// What it must be at least, or at most.
     pub bound: Bound,
 }
@@ -110,9 +117,10 @@ impl Report {
         self.figures.push(figure);
     }
 
-    /// Adds a ratio.
-    pub fn ratio(&mut self, row: char, what: &str, value: f64, bound: Bound) {
-        self.ratios.push(Ratio { row, what: what.to_owned(), value, bound });
+    /// Adds a ratio: that of each round.
+    pub fn ratio(&mut self, row: char, what: &str, rounds: &[f64], bound: Bound) {
+        let (what, value, rounds) = (what.to_owned(), median(rounds), rounds.to_vec());
+        self.ratios.push(Ratio { row, what, value, rounds, bound });
     }
 
     /// The runs of a figure.
@@ -121,12 +129,20 @@ impl Report {
         self.figures.iter().find(of).map_or(&[], |figure| &figure.runs)
     }
 
+    /// Writes the report as it is so far.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        Ok(std::fs::write(path, serde_json::to_string_pretty(self)?)?)
+    }
+
     /// Writes the report, and prints its tables.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn finish(&self, path: &Path) -> anyhow::Result<()> {
-        std::fs::write(path, serde_json::to_string_pretty(self)?)?;
+        self.write(path)?;
         println!("\n{}\n\n{}\n", self.figures_table(), self.ratios_table());
         println!("everything else: {}", path.display());
         Ok(())
@@ -151,14 +167,17 @@ impl Report {
 
     fn ratios_table(&self) -> Table {
         let mut table = Table::new();
-        table.load_preset(ASCII_MARKDOWN).set_header(["", "ratio", "value", "must", "aim", ""]);
-        for Ratio { row, what, value, bound } in &self.ratios {
+        table
+            .load_preset(ASCII_MARKDOWN)
+            .set_header(["", "ratio", "value", "of", "must", "aim", ""]);
+        for Ratio { row, what, value, rounds, bound } in &self.ratios {
             let sign = if bound.at_most { "≤" } else { "≥" };
             let said = |bound: Option<f64>| bound.map_or(String::new(), |b| format!("{sign} {b}"));
             table.add_row([
                 row.to_string(),
                 what.clone(),
                 format!("{value:.2}"),
+                rounds.iter().map(|ratio| format!("{ratio:.2}")).collect::<Vec<_>>().join(" "),
                 said(bound.must),
                 said(bound.aim),
                 bound.verdict(*value).to_owned(),

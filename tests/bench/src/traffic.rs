@@ -4,15 +4,17 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use broker::{Connection, Consumer, Delivery, Outcome, Publication, topology};
+use broker::{Connection, Consumer, Outcome, Publication, topology};
+use job::State;
 use protocol::batch::TO_CLIENT;
-use protocol::{Batch, HeaderValue, Kind, Properties, UnixMillis, headers};
+use protocol::{Answer, Batch, HeaderValue, Kind, Properties, UnixMillis, headers};
+use tokio::sync::oneshot;
 
-use crate::fleet::{Cpu, Fleet};
+use crate::fleet::{Cpu, Fleet, Make};
 use crate::ground::{CLIENT, Ground};
 use crate::handlers::NOTHING;
 
-/// Submissions that may wait for their confirms; peers have as many.
+/// Submissions that may wait for their confirms; other job queues are given the same number.
 pub const IN_FLIGHT: usize = 512;
 /// So many are handed over together.
 const TOGETHER: usize = 128;
@@ -88,11 +90,16 @@ pub async fn run(ground: &Ground, fleet: &Fleet, traffic: &Traffic) -> anyhow::R
     let jobs = traffic.jobs;
     let wants = traffic.answers != Answers::None;
     let received =
-        tokio::spawn(async move { if wants { receive(consumer, jobs).await } else { Ok(()) } });
+        tokio::spawn(
+            async move { if wants { receive(consumer, jobs).await } else { Ok(Vec::new()) } },
+        );
     submit(&publish, traffic, &queue).await?;
-    received.await??;
+    let heard = received.await??;
     let answered = clock.elapsed().as_secs_f64();
     let cpu = fleet.cpu(ground)?.since(cpu_before);
+    if fleet.make() == Make::Ours {
+        heard.iter().try_for_each(|heard| check(heard, traffic))?;
+    }
     publish.close().await;
     consume.close().await;
     Ok(Run { began, answered, cpu, cpu_before })
@@ -120,19 +127,38 @@ async fn submit(publish: &Connection, traffic: &Traffic, queue: &str) -> anyhow:
     Ok(())
 }
 
-fn confirmed(outcomes: &[Outcome]) -> anyhow::Result<()> {
+/// What the broker says of some messages, later.
+pub type Confirms = oneshot::Receiver<Vec<Outcome>>;
+
+/// That each of them is confirmed.
+///
+/// # Errors
+/// One is not.
+pub fn confirmed(outcomes: &[Outcome]) -> anyhow::Result<()> {
     ensure!(outcomes.iter().all(|outcome| *outcome == Outcome::Confirmed), "not confirmed");
     Ok(())
 }
 
+/// A submission, of which nobody wants to hear.
+pub fn submission(job_type: &str, job_id: String, body: Vec<u8>) -> Publication {
+    Publication {
+        exchange: topology::SUBMIT,
+        routing_key: job_type.to_owned(),
+        mandatory: true,
+        properties: Properties {
+            persistent: true,
+            user_id: Some(CLIENT.to_owned()),
+            message_id: Some(job_id),
+            ..Properties::default()
+        },
+        body,
+    }
+}
+
 fn message(traffic: &Traffic, number: usize, queue: &str, body: &[u8]) -> Publication {
-    let mut properties = Properties {
-        persistent: true,
-        user_id: Some(CLIENT.to_owned()),
-        message_id: Some(traffic.job_id(number)),
-        correlation_id: Some(number.to_string()),
-        ..Properties::default()
-    };
+    let mut message = submission(traffic.job_type, traffic.job_id(number), body.to_vec());
+    let properties = &mut message.properties;
+    properties.correlation_id = Some(number.to_string());
     if traffic.answers != Answers::None {
         properties.reply_to = Some(queue.to_owned());
         properties.headers.push_text(headers::NOTIFY, "terminal");
@@ -140,13 +166,7 @@ fn message(traffic: &Traffic, number: usize, queue: &str, body: &[u8]) -> Public
     if traffic.answers == Answers::Batched {
         properties.headers.push(headers::BATCH, HeaderValue::Bool(true));
     }
-    Publication {
-        exchange: topology::SUBMIT,
-        routing_key: traffic.job_type.to_owned(),
-        mandatory: true,
-        properties,
-        body: body.to_vec(),
-    }
+    message
 }
 
 /// Which answers have come.
@@ -172,23 +192,50 @@ impl Seen {
     }
 }
 
-async fn receive(mut consumer: Consumer, jobs: usize) -> anyhow::Result<()> {
+/// A message that came: its correlation id, and its body.
+type Heard = (Option<String>, Vec<u8>);
+
+/// Everything that came: it is read when the time is taken.
+async fn receive(mut consumer: Consumer, jobs: usize) -> anyhow::Result<Vec<Heard>> {
     let mut seen =
         Seen { receipts: vec![false; jobs], events: vec![false; jobs], missing: 2 * jobs };
+    let mut heard = Vec::new();
     let acker = consumer.acker();
     while seen.missing > 0 {
         let chunk = harness::within("a receipt or an event", consumer.next_chunk(1000)).await??;
-        for Delivery { properties, body, .. } in &chunk {
+        let last = chunk.last().context("a delivery")?.tag;
+        for delivery in chunk {
+            let properties = delivery.properties;
             if properties.kind.as_deref() == Some(TO_CLIENT) {
-                for message in Batch::read(body)?.messages {
+                for message in Batch::read(&delivery.body)?.messages {
                     seen.take(message.kind(), message.correlation_id.as_deref())?;
+                    heard.push((message.correlation_id, message.body.get().into()));
                 }
             } else {
-                seen.take(Kind::of(properties), properties.correlation_id.as_deref())?;
+                seen.take(Kind::of(&properties), properties.correlation_id.as_deref())?;
+                heard.push((properties.correlation_id, delivery.body));
             }
         }
-        acker.ack_through(chunk.last().context("a delivery")?.tag).await?;
+        acker.ack_through(last).await?;
     }
     consumer.close().await;
+    Ok(heard)
+}
+
+/// A receipt or an event is of the job that it says, and an event is of its success.
+fn check((correlation_id, body): &Heard, traffic: &Traffic) -> anyhow::Result<()> {
+    let answer: Answer = serde_json::from_slice(body)?;
+    let number: usize = correlation_id.as_deref().context("a correlation id")?.parse()?;
+    ensure!(answer.job_id == Some(traffic.job_id(number)), "{number}: {answer:?}");
+    check_end(&answer)
+}
+
+/// An event is of a success: nothing else was asked for.
+///
+/// # Errors
+/// It is of something else.
+pub fn check_end(answer: &Answer) -> anyhow::Result<()> {
+    let succeeded = State::Succeeded.as_str();
+    ensure!(answer.event.as_deref().is_none_or(|event| event == succeeded), "{answer:?}");
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! What processes have used: processor time and memory, as Linux tells it.
+//! What processes have used, processor time and memory, as Linux tells it; and what they ran on.
 
 use anyhow::Context as _;
+use protocol::UnixMillis;
 
 /// Linux counts processor time for programs in hundredths of a second, on every machine
 /// (`USER_HZ`).
@@ -64,11 +65,15 @@ pub fn machine() -> anyhow::Result<Vec<(String, String)>> {
     let of = |name: &str, value: &str| (name.to_owned(), value.trim_matches('"').to_owned());
     let cores = std::thread::available_parallelism()?.to_string();
     Ok(vec![
+        of("time", &UnixMillis::now().to_string()),
+        of("commit", &version("git", &["describe", "--always", "--dirty"])),
         of("processor", model),
         of("cores", &cores),
         of("memory", memory),
         of("system", system.unwrap_or("unknown")),
         of("Redis", &version("redis-server", &["--version"])),
+        of("Erlang", &version("dpkg-query", &["-W", "-f", "${Version}", "erlang-base"])),
+        of("Rust", &version("rustc", &["--version"])),
         of("RabbitMQ", &version("dpkg-query", &["-W", "-f", "${Version}", "rabbitmq-server"])),
     ])
 }

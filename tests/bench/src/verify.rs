@@ -9,16 +9,31 @@ use store::{JobName, Record, Store};
 
 use crate::fleet::{Cpu, Fleet};
 use crate::ground::{CLIENT, Ground};
-use crate::traffic::{Run, Traffic};
+use crate::traffic::{self, Run, Traffic};
 
 /// Records read in one go.
 const CHUNK: usize = 500;
 /// How often it is looked whether all is done.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+pub const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// For a million jobs on a slow machine.
 const WITHIN: Duration = Duration::from_secs(900);
 /// The only one, unless Redis is a cluster.
 const SLOT: u16 = 0;
+
+/// Runs some jobs to their end, as it is recorded.
+///
+/// # Errors
+/// Something was lost.
+pub async fn run_to_the_end(
+    ground: &Ground,
+    store: &Store,
+    fleet: &Fleet,
+    traffic: &Traffic,
+) -> anyhow::Result<Run> {
+    let run = traffic::run(ground, fleet, traffic).await?;
+    until_all_done(ground, store, traffic, &run).await?;
+    Ok(run)
+}
 
 /// Waits until every job has succeeded, and returns how many seconds after the beginning the last
 /// one did, by the records.
@@ -81,6 +96,27 @@ async fn wait(
     .await
     .context("not every job succeeded in time")??;
     Ok((last.0 - run.began.0) as f64 / 1000.0)
+}
+
+/// Waits until so many jobs are queued, where nobody works.
+///
+/// # Errors
+/// Redis fails, or the time is up.
+pub async fn until_all_queued(ground: &Ground, store: &Store, jobs: usize) -> anyhow::Result<()> {
+    let mut redis = ground.redis().await?;
+    let key = store.keys().state_set(SLOT, State::Queued).context("a set")?;
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    tokio::time::timeout(WITHIN, async {
+        loop {
+            looks.tick().await;
+            let queued: usize = redis::cmd("ZCARD").arg(&key).query_async(&mut redis).await?;
+            if queued >= jobs {
+                return anyhow::Ok(());
+            }
+        }
+    })
+    .await
+    .context("not every job was queued in time")?
 }
 
 /// Jobs of the client that are recorded and have not ended.

@@ -10,7 +10,7 @@ use nodes::Fsync;
 use crate::ground::Ground;
 use crate::handlers::NOTHING;
 use crate::report::{Bound, Report};
-use crate::stats::median_ratio;
+use crate::stats::ratios;
 use crate::{Plan, bulk, directory};
 
 /// Submissions, and syncs, of each measurement.
@@ -37,10 +37,10 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     report.figure('H', "synced submissions, one at a time", "1/s", &one);
     report.figure('H', "synced submissions, eight at a time", "1/s", &eight);
     let bound = Bound::at_least(Some(0.5), None);
-    report.ratio('H', "one at a time, against the disk", median_ratio(&one, &disk), bound);
+    report.ratio('H', "one at a time, against the disk", &ratios(&one, &disk), bound);
     report.figure('H', "submissions in one sync, eight at a time", "", &groups);
     let what = "eight at a time, against disk × submissions in one sync";
-    report.ratio('H', what, median_ratio(&eight, &limits), bound);
+    report.ratio('H', what, &ratios(&eight, &limits), bound);
     Ok(())
 }
 

@@ -1,26 +1,26 @@
 //! F: from the submission to the handler's start, idle and at half load, against one hop over a
 //! queue.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use broker::{Connection, Publication, topology};
 use nodes::Fsync;
 use protocol::{Properties, UnixMillis};
+use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{Cpu, Fleet, Make, Size};
 use crate::ground::{CLIENT, Ground, STRANGER};
 use crate::handlers::{NOTHING, SINCE, now_us};
 use crate::report::{Bound, Report};
-use crate::stats::{median, median_ratio, percentile};
-use crate::traffic::{Answers, Run, Traffic};
+use crate::rows::throughput::BARE;
+use crate::stats::{median, percentile, ratios};
+use crate::traffic::{Answers, Run, Traffic, confirmed, submission};
 use crate::verify::{results, unfinished, until_all_done};
 use crate::{Plan, directory};
 
 /// Jobs of each measurement, and the pause between two of them.
 const JOBS: usize = 500;
 const PAUSE: Duration = Duration::from_millis(4);
-/// What the identifiers of jobs begin with that run among others.
-const LOADED: &str = "fl";
 /// The load beside them comes in as many parts.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -31,20 +31,24 @@ const TICK: Duration = Duration::from_millis(10);
 pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     let ground = Ground::start(&directory()?.join("latency"), Fsync::Everysec)?;
     let fleet = Fleet::start(&ground, Make::Ours, Size::ONE).await?;
-    sent_one_by_one(&ground, "fw").await?;
+    sent_one_by_one(&ground, "fw", Among::Nothing).await?;
     // Half of what it can do of such jobs, as measured.
-    let bare = report.runs('A', "without receipt and event");
+    let bare = report.runs('A', BARE);
     let rate = if bare.is_empty() { 4000.0 } else { median(bare) / 2.0 };
     let what = ["idle", "at half load", "one hop, raw"];
     let mut p50 = what.map(|_| Vec::new());
     let mut p99 = p50.clone();
+    let mut loads = Vec::new();
     for round in 0..plan.rounds {
-        let idle = sent_one_by_one(&ground, &format!("fi{round}")).await?;
+        let idle = sent_one_by_one(&ground, &format!("fi{round}"), Among::Nothing).await?;
         let hop = one_hop(&ground).await?;
-        let load = tokio::spawn(load(ground.amqp(CLIENT), round, rate));
+        let enough = CancellationToken::new();
+        let began = Instant::now();
+        let load = tokio::spawn(load(ground.amqp(CLIENT), round, rate, enough.clone()));
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let loaded = sent_one_by_one(&ground, &format!("{LOADED}{round}")).await?;
-        load.abort();
+        let loaded = sent_one_by_one(&ground, &format!("fl{round}"), Among::Others).await?;
+        enough.cancel();
+        loads.push(load.await?? as f64 / began.elapsed().as_secs_f64());
         for (place, times) in [idle, loaded, hop].iter().enumerate() {
             p50[place].push(median(times));
             p99[place].push(percentile(times, 99.0));
@@ -56,61 +60,53 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
         report.figure('F', &format!("{what}, p50"), "ms", &p50[place]);
         report.figure('F', &format!("{what}, p99"), "ms", &p99[place]);
     }
+    report.figure('F', "half load: wanted", "jobs/s", &[rate]);
+    report.figure('F', "half load: confirmed", "jobs/s", &loads);
     let bound = Bound::at_most(None, Some(3.0));
-    let ratio = median_ratio(&p50[0], &p50[2]);
-    report.ratio('F', "start, idle p50, against one hop", ratio, bound);
+    report.ratio('F', "start, idle p50, against one hop", &ratios(&p50[0], &p50[2]), bound);
     fleet.stop().await
 }
 
-fn job(job_type: &str, id: String, body: String) -> Publication {
-    Publication {
-        exchange: topology::SUBMIT,
-        routing_key: job_type.to_owned(),
-        mandatory: true,
-        properties: Properties {
-            persistent: true,
-            user_id: Some(CLIENT.to_owned()),
-            message_id: Some(id),
-            ..Properties::default()
-        },
-        body: body.into_bytes(),
-    }
+/// What runs beside the jobs that are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Among {
+    Nothing,
+    Others,
 }
 
 /// Milliseconds from the submission to the handler's start, of each job.
-async fn sent_one_by_one(ground: &Ground, prefix: &str) -> anyhow::Result<Vec<f64>> {
+async fn sent_one_by_one(ground: &Ground, prefix: &str, among: Among) -> anyhow::Result<Vec<f64>> {
     let traffic = Traffic { job_type: SINCE, ..Traffic::new(prefix, JOBS, Answers::None) };
     let connection = Connection::open(&ground.amqp(CLIENT), "bench").await?;
     let publisher = connection.publisher().await?;
     let began = UnixMillis::now();
     for number in 0..JOBS {
-        let job = job(SINCE, traffic.job_id(number), now_us().to_string());
-        publisher.publish(vec![job]).await;
+        let sent = now_as_body();
+        confirmed(&publisher.publish(vec![submission(SINCE, traffic.job_id(number), sent)]).await)?;
         tokio::time::sleep(PAUSE).await;
     }
     let (cpu, cpu_before) = (Cpu::default(), Cpu::default());
     let run = Run { began, answered: 0.0, cpu, cpu_before };
     let store = ground.store().await?;
-    until_each_done(ground, &store, &traffic, &run).await?;
+    match among {
+        Among::Nothing => drop(until_all_done(ground, &store, &traffic, &run).await?),
+        Among::Others => until_each_done(&store, &traffic).await?,
+    }
     let times = results(&store, &traffic).await?;
     Ok(times.into_iter().map(|us| us / 1000.0).collect())
 }
 
-/// Others may run beside them.
-async fn until_each_done(
-    ground: &Ground,
-    store: &store::Store,
-    traffic: &Traffic,
-    run: &Run,
-) -> anyhow::Result<()> {
-    if !traffic.prefix.starts_with(LOADED) {
-        return until_all_done(ground, store, traffic, run).await.map(drop);
-    }
+/// As many bytes as the bodies of other rows have.
+fn now_as_body() -> Vec<u8> {
+    format!("{:<200}", now_us()).into_bytes()
+}
+
+/// Others run beside them: the number of the unfinished ones tells nothing.
+async fn until_each_done(store: &store::Store, traffic: &Traffic) -> anyhow::Result<()> {
     harness::eventually("the jobs among the others", || async {
-        Ok(results(store, traffic).await.ok())
+        Ok(results(store, traffic).await.ok().map(drop))
     })
     .await
-    .map(drop)
 }
 
 /// Waits until nothing is unfinished.
@@ -123,8 +119,13 @@ async fn until_idle(ground: &Ground) -> anyhow::Result<()> {
     .await
 }
 
-/// Jobs that do nothing, so many a second, until it is aborted.
-async fn load(amqp: broker::Settings, round: usize, rate: f64) -> anyhow::Result<()> {
+/// Jobs that do nothing, so many a second, until there were enough: how many were confirmed.
+async fn load(
+    amqp: broker::Settings,
+    round: usize,
+    rate: f64,
+    enough: CancellationToken,
+) -> anyhow::Result<usize> {
     let connection = Connection::open(&amqp, "bench load").await?;
     let publisher = connection.publisher().await?;
     let mut ticks = tokio::time::interval(TICK);
@@ -132,13 +133,14 @@ async fn load(amqp: broker::Settings, round: usize, rate: f64) -> anyhow::Result
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
     let each = (rate * TICK.as_secs_f64()).max(1.0) as usize;
     let mut number = 0;
-    loop {
+    while !enough.is_cancelled() {
         ticks.tick().await;
         let id = |n| format!("load-{round}-{n}");
-        let jobs = (number..number + each).map(|n| job(NOTHING, id(n), "1".into()));
-        publisher.publish(jobs.collect()).await;
+        let jobs = (number..number + each).map(|n| submission(NOTHING, id(n), vec![b'1'; 200]));
+        confirmed(&publisher.publish(jobs.collect()).await)?;
         number += each;
     }
+    Ok(number)
 }
 
 /// Milliseconds of one way over a quorum queue, published with confirm.
@@ -156,11 +158,11 @@ async fn one_hop(ground: &Ground) -> anyhow::Result<Vec<f64>> {
             routing_key: String::new(),
             mandatory: true,
             properties: Properties { persistent: true, ..Properties::default() },
-            body: now_us().to_string().into_bytes(),
+            body: now_as_body(),
         };
         let confirmed = publisher.begin(vec![message]).await?;
         for delivery in consumer.next_chunk(1).await? {
-            let sent: u64 = String::from_utf8_lossy(&delivery.body).parse()?;
+            let sent: u64 = String::from_utf8_lossy(&delivery.body).trim().parse()?;
             times.push((now_us() - sent) as f64 / 1000.0);
             acker.ack_through(delivery.tag).await?;
         }

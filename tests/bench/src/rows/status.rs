@@ -1,7 +1,7 @@
 //! E: questions. A round trip by id, by ticket and of an unknown id, against a raw echo over the
 //! same kind of reply queue; alone, and while jobs run.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
@@ -17,9 +17,9 @@ use store::{JobName, Store};
 use crate::fleet::{Fleet, Make, Size};
 use crate::ground::{CLIENT, Ground, STRANGER};
 use crate::report::{Bound, Report};
-use crate::stats::{median, median_ratio, percentile};
+use crate::stats::{median, percentile, ratios};
 use crate::traffic::{self, Answers, Traffic};
-use crate::verify::until_all_done;
+use crate::verify::{run_to_the_end, until_all_done};
 use crate::{Plan, directory, echo};
 
 /// Jobs that are asked about.
@@ -52,8 +52,8 @@ impl Question {
     /// What is asked while jobs run.
     fn busy(inquiry: QueueType) -> &'static [Self] {
         match inquiry {
-            QueueType::Quorum => &[Self::Echo, Self::ById, Self::Unknown],
-            QueueType::Classic => &[Self::ById],
+            QueueType::Quorum => &[Self::Echo, Self::ById, Self::ByTicket, Self::Unknown],
+            QueueType::Classic => &[Self::ById, Self::ByTicket],
         }
     }
 
@@ -185,9 +185,11 @@ impl Asker {
         let began = Instant::now();
         let (mut sent, mut answered) = (0, 0);
         let mut confirms = VecDeque::new();
+        let mut open = HashSet::with_capacity(AHEAD);
         while answered < count {
             let more = (answered + AHEAD).min(count) - sent;
             if more >= AHEAD / 4 || sent + more == count && more > 0 {
+                open.extend((sent..sent + more).map(|number| number.to_string()));
                 let batch = (sent..sent + more).map(|number| self.message(question, number));
                 confirms.push_back(self.publisher.begin(batch.collect()).await?);
                 sent += more;
@@ -196,6 +198,9 @@ impl Asker {
             let chunk = harness::within("an answer", next).await??;
             for answer in &chunk {
                 ensure!(question.is_answered(&answer.body), "{question:?}");
+                let number = answer.properties.correlation_id.as_deref().context("a number")?;
+                // Each of the same question comes once.
+                ensure!(open.remove(number), "{question:?}: a second answer to {number}");
             }
             answered += chunk.len();
             acker.ack_through(chunk.last().context("an answer")?.tag).await?;
@@ -223,8 +228,7 @@ async fn measure_by(inquiry: QueueType, plan: &Plan, report: &mut Report) -> any
     let echo = start_echo(&ground).await?;
     let store = ground.store().await?;
     let traffic = Traffic::new("e0", JOBS, Answers::None);
-    let run = traffic::run(&ground, &fleet, &traffic).await?;
-    until_all_done(&ground, &store, &traffic, &run).await?;
+    run_to_the_end(&ground, &store, &fleet, &traffic).await?;
     let tickets = tickets(&store, &traffic)?;
     let count = plan.questions;
     let mut p50 = Question::ALL.map(|_| Vec::new());
@@ -248,15 +252,16 @@ async fn measure_by(inquiry: QueueType, plan: &Plan, report: &mut Report) -> any
         report.figure('E', &format!("{name}, p99"), "ms", &p99[place]);
         report.figure('E', &format!("{name}, rate"), "answers/s", &rates[place]);
     }
-    let found = Question::ById.name(inquiry);
     let aim = Bound::at_most(None, Some(1.5));
     let must = Bound::at_most(Some(2.0), None);
     let mut against = |echo: Question, [for_p50, for_p99]: [Bound; 2]| {
-        let name = echo.name(inquiry);
-        let ratio =
-            |of: &[Vec<f64>; 5]| median_ratio(&of[Question::ById as usize], &of[echo as usize]);
-        report.ratio('E', &format!("{found}, p50, against {name}"), ratio(&p50), for_p50);
-        report.ratio('E', &format!("{found}, p99, against {name}"), ratio(&p99), for_p99);
+        for question in [Question::ById, Question::ByTicket] {
+            let (found, name) = (question.name(inquiry), echo.name(inquiry));
+            let of =
+                |times: &[Vec<f64>; 5]| ratios(&times[question as usize], &times[echo as usize]);
+            report.ratio('E', &format!("{found}, p50, against {name}"), &of(&p50), for_p50);
+            report.ratio('E', &format!("{found}, p99, against {name}"), &of(&p99), for_p99);
+        }
     };
     against(Question::Echo, [aim, must]);
     if inquiry == QueueType::Quorum {
@@ -289,6 +294,8 @@ fn tickets(store: &Store, traffic: &Traffic) -> anyhow::Result<Vec<String>> {
 /// Fewer questions than this, while jobs run, tell nothing. They are few: one that goes through the
 /// line waits for everything before it.
 const BUSY_MIN: usize = 5;
+/// Nor does the hundredth part of fewer than these.
+const P99_MIN: usize = 100;
 
 /// Jobs run, as fast as they can.
 struct Busy<'a> {
@@ -306,14 +313,18 @@ impl Busy<'_> {
             let times = self.asked(question).await?;
             let name = question.name(inquiry);
             report.figure('E', &format!("{name}, p50, busy"), "ms", &[median(&times)]);
-            report.figure('E', &format!("{name}, p99, busy"), "ms", &[percentile(&times, 99.0)]);
+            if times.len() >= P99_MIN {
+                let p99 = percentile(&times, 99.0);
+                report.figure('E', &format!("{name}, p99, busy"), "ms", &[p99]);
+            }
+            report.figure('E', &format!("{name}, asked while busy"), "", &[times.len() as f64]);
         }
         Ok(())
     }
 
     async fn asked(&self, question: Question) -> anyhow::Result<Vec<f64>> {
         let Self { plan, ground, fleet, store, tickets } = *self;
-        let jobs = plan.questions * 40;
+        let jobs = plan.questions * 25;
         let traffic = Traffic::new(format!("busy{question:?}"), jobs, Answers::Each);
         let mut asker = Asker::open(ground, question.user(), tickets).await?;
         let running = traffic::run(ground, fleet, &traffic);

@@ -2,16 +2,16 @@
 
 use nodes::Fsync;
 
-use crate::contest::{Contestant, Who};
+use crate::contest::{Contestant, Who, is_installed};
 use crate::ground::Ground;
 use crate::handlers::ALONE;
 use crate::report::{Bound, Report};
-use crate::stats::median_ratio;
+use crate::stats::ratios;
 use crate::traffic::Answers;
 use crate::{Peers, Plan, directory};
 
 const WHOLE: &str = "whole: receipt and event";
-const BARE: &str = "without receipt and event";
+pub(super) const BARE: &str = "without receipt and event";
 const BATCHED: &str = "receipt and event in batches";
 const BULK: &str = "submit_many from one client, batches";
 const WHOLE_ALONE: &str = "whole, one job in a work message";
@@ -52,10 +52,13 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
         contestants.push(new(APALIS, Who::Peer("apalis/release/apalis-peer"), 15000.0));
         contestants.push(new(DRAMATIQ, Who::Peer("dramatiq_peer.py"), 1000.0));
     }
+    leave_out_what_is_missing(&mut contestants, report).await?;
     for round in 0..plan.rounds {
         println!("round {} of {}", round + 1, plan.rounds);
-        for contestant in &mut contestants {
-            contestant.run(&ground, plan.seconds).await?;
+        // Another one begins each time: nobody always follows the same one.
+        for place in 0..contestants.len() {
+            let place = (place + round) % contestants.len();
+            contestants[place].run(&ground, plan.seconds).await?;
         }
     }
     if plan.peers == Peers::All {
@@ -71,6 +74,24 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Some need not be installed, says `peers/install.sh`.
+async fn leave_out_what_is_missing(
+    contestants: &mut Vec<Contestant>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    for name in [APALIS, DRAMATIQ] {
+        let Some(place) = contestants.iter().position(|contestant| contestant.name == name) else {
+            continue;
+        };
+        let Who::Peer(program) = contestants[place].who else { continue };
+        if !is_installed(program).await? {
+            report.machine.push((name.to_owned(), "not installed".to_owned()));
+            contestants.remove(place);
+        }
+    }
+    Ok(())
+}
+
 fn say(contestants: &[Contestant], report: &mut Report) {
     for contestant in contestants {
         let row = match contestant.who {
@@ -81,6 +102,9 @@ fn say(contestants: &[Contestant], report: &mut Report) {
         };
         let (name, runs) = (contestant.name, &contestant.runs);
         report.figure_with_cpu(row, name, "jobs/s", runs, contestant.cpu);
+        if !contestant.submitting.is_empty() {
+            report.figure(row, &format!("{name}: submitting"), "jobs/s", &contestant.submitting);
+        }
         for (what, version) in &contestant.versions {
             report.machine.push((format!("{name}: {what}"), version.clone()));
         }
@@ -89,7 +113,7 @@ fn say(contestants: &[Contestant], report: &mut Report) {
         let of = contestants.iter().find(|contestant| contestant.name == name);
         of.map(|contestant| contestant.runs.clone()).unwrap_or_default()
     };
-    let ratios = [
+    let wanted = [
         ('A', WHOLE, CELERY, Bound::at_least(Some(8.0), None)),
         ('A', BATCHED, CELERY, Bound::at_least(None, Some(14.0))),
         ('A', BARE, CELERY, Bound::at_least(Some(12.0), None)),
@@ -101,11 +125,12 @@ fn say(contestants: &[Contestant], report: &mut Report) {
         ('A', BARE, BARE_ALONE, Bound::at_least(None, None)),
         ('D', BULK, APALIS, Bound::at_least(None, Some(1.0))),
     ];
-    for (row, of, to, bound) in ratios {
+    for (row, of, to, bound) in wanted {
         let (of_runs, to_runs) = (runs(of), runs(to));
+        // Neither is there where its row was not asked for, or it is not installed.
         if !to_runs.is_empty() {
             let what = format!("{of}, against {to}");
-            report.ratio(row, &what, median_ratio(&of_runs, &to_runs), bound);
+            report.ratio(row, &what, &ratios(&of_runs, &to_runs), bound);
         }
     }
 }
