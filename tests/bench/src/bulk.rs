@@ -54,7 +54,8 @@ pub async fn run(ground: &Ground, fleet: &Fleet, traffic: &Traffic) -> anyhow::R
     client.close().await;
     let missing = submitted.iter().find(|submitted| !heard.contains(submitted.job_id()));
     ensure!(missing.is_none(), "no event of {missing:?}");
-    Ok(Run { began, answered, cpu, cpu_before })
+    // They are read above.
+    Ok(Run { began, answered, cpu, cpu_before, heard: Vec::new() })
 }
 
 /// A client with a journal of its own.

@@ -119,11 +119,6 @@ impl Fleet {
         Ok(())
     }
 
-    /// What serves the jobs.
-    pub fn make(&self) -> Make {
-        self.make
-    }
-
     /// Stops the workers; the servers stay.
     ///
     /// # Errors

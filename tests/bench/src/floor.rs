@@ -12,6 +12,7 @@ use job::QueueName;
 use protocol::{Kind, Properties, UnixMillis};
 use redis::aio::MultiplexedConnection;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::ground::PREFIX;
 use crate::traffic::{Confirms, confirmed};
@@ -156,12 +157,17 @@ pub async fn serve() -> anyhow::Result<()> {
     let (accepted, dispatching) = mpsc::channel(CHUNKS_AHEAD);
     let (dispatched, answering) = mpsc::channel(CHUNKS_AHEAD);
     let (sent, acknowledging) = mpsc::channel(CHUNKS_AHEAD);
-    tokio::spawn(dispatch(place.publish.publisher().await?, dispatching, sent));
-    tokio::spawn(acknowledge(consumer.acker(), acknowledging, dispatched));
-    tokio::spawn(send_receipts(place.publish.publisher().await?, answering));
     let stream = place.client.get_multiplexed_async_connection().await?;
-    tokio::spawn(notify(place.publish.publisher().await?, stream, place.redis.clone()));
-    take(&mut consumer, &mut place.redis, accepted).await
+    // What fails first is said.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(dispatch(place.publish.publisher().await?, dispatching, sent));
+    tasks.spawn(acknowledge(consumer.acker(), acknowledging, dispatched));
+    tasks.spawn(send_receipts(place.publish.publisher().await?, answering));
+    tasks.spawn(notify(place.publish.publisher().await?, stream, place.redis.clone()));
+    tokio::select! {
+        Some(ended) = tasks.join_next() => ended?,
+        ended = take(&mut consumer, &mut place.redis, accepted) => ended,
+    }
 }
 
 /// The first step of both programs: calls a script for what comes, and passes it on, until told.
@@ -316,12 +322,16 @@ pub async fn work() -> anyhow::Result<()> {
     let mut consumer = place.consume.consumer(&queue, PREFETCH).await?;
     let (acker, mut redis) = (consumer.acker(), place.redis.clone());
     let (claimed, mut recording) = mpsc::channel::<Vec<Delivery>>(CHUNKS_AHEAD);
-    tokio::spawn(async move {
+    let record = async move {
         while let Some(chunk) = recording.recv().await {
             call(&mut redis, WRITE_AND_TELL, &chunk).await?;
             acker.ack_through(chunk.last().context("a delivery")?.tag).await?;
         }
         anyhow::Ok(())
-    });
-    take(&mut consumer, &mut place.redis, claimed).await
+    };
+    let record = tokio::spawn(record);
+    tokio::select! {
+        ended = record => ended?,
+        ended = take(&mut consumer, &mut place.redis, claimed) => ended,
+    }
 }

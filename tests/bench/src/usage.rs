@@ -80,6 +80,7 @@ pub fn machine() -> anyhow::Result<Vec<(String, String)>> {
 
 fn version(program: &str, arguments: &[&str]) -> String {
     let said = std::process::Command::new(program).args(arguments).output();
+    let said = said.ok().filter(|output| output.status.success());
     let said = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    said.unwrap_or_else(|_| "unknown".to_owned())
+    said.unwrap_or_else(|| "unknown".to_owned())
 }

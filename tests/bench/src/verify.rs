@@ -9,7 +9,7 @@ use store::{JobName, Record, Store};
 
 use crate::fleet::{Cpu, Fleet};
 use crate::ground::{CLIENT, Ground};
-use crate::traffic::{self, Run, Traffic};
+use crate::traffic::{self, Run, Traffic, check};
 
 /// Records read in one go.
 const CHUNK: usize = 500;
@@ -35,8 +35,8 @@ pub async fn run_to_the_end(
     Ok(run)
 }
 
-/// Waits until every job has succeeded, and returns how many seconds after the beginning the last
-/// one did, by the records.
+/// Waits until every job has succeeded, reads what came back, and returns how many seconds after
+/// the beginning the last one did, by the records.
 ///
 /// # Errors
 /// A job has ended otherwise, or the time is up.
@@ -95,6 +95,7 @@ async fn wait(
     })
     .await
     .context("not every job succeeded in time")??;
+    run.heard.iter().try_for_each(|heard| check(heard, traffic))?;
     Ok((last.0 - run.began.0) as f64 / 1000.0)
 }
 

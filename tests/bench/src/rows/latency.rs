@@ -23,6 +23,8 @@ const JOBS: usize = 500;
 const PAUSE: Duration = Duration::from_millis(4);
 /// The load beside them comes in as many parts.
 const TICK: Duration = Duration::from_millis(10);
+/// What was confirmed is recorded by then.
+const SETTLED_AFTER: Duration = Duration::from_millis(100);
 
 /// Measures it.
 ///
@@ -86,7 +88,7 @@ async fn sent_one_by_one(ground: &Ground, prefix: &str, among: Among) -> anyhow:
         tokio::time::sleep(PAUSE).await;
     }
     let (cpu, cpu_before) = (Cpu::default(), Cpu::default());
-    let run = Run { began, answered: 0.0, cpu, cpu_before };
+    let run = Run { began, answered: 0.0, cpu, cpu_before, heard: Vec::new() };
     let store = ground.store().await?;
     match among {
         Among::Nothing => drop(until_all_done(ground, &store, &traffic, &run).await?),
@@ -109,12 +111,17 @@ async fn until_each_done(store: &store::Store, traffic: &Traffic) -> anyhow::Res
     .await
 }
 
-/// Waits until nothing is unfinished.
+/// Waits until nothing is unfinished, and stays so: the last ones may not be recorded yet.
 async fn until_idle(ground: &Ground) -> anyhow::Result<()> {
     let (store, redis) = (ground.store().await?, ground.redis().await?);
     harness::eventually("the load is done", || async {
-        let left = unfinished(&store, &mut redis.clone()).await?;
-        Ok((left == 0).then_some(()))
+        for _ in 0..2 {
+            if unfinished(&store, &mut redis.clone()).await? > 0 {
+                return Ok(None);
+            }
+            tokio::time::sleep(SETTLED_AFTER).await;
+        }
+        Ok(Some(()))
     })
     .await
 }

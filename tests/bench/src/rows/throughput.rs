@@ -55,9 +55,10 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     leave_out_what_is_missing(&mut contestants, report).await?;
     for round in 0..plan.rounds {
         println!("round {} of {}", round + 1, plan.rounds);
-        // Another one begins each time: nobody always follows the same one.
-        for place in 0..contestants.len() {
-            let place = (place + round) % contestants.len();
+        // In another order each time: nobody always follows the same one.
+        let mut order: Vec<usize> = (0..contestants.len()).collect();
+        fastrand::shuffle(&mut order);
+        for place in order {
             contestants[place].run(&ground, plan.seconds).await?;
         }
     }
@@ -85,7 +86,8 @@ async fn leave_out_what_is_missing(
         };
         let Who::Peer(program) = contestants[place].who else { continue };
         if !is_installed(program).await? {
-            report.machine.push((name.to_owned(), "not installed".to_owned()));
+            println!("{name}: not installed, or broken");
+            report.machine.push((name.to_owned(), "not installed, or broken".to_owned()));
             contestants.remove(place);
         }
     }
@@ -127,7 +129,7 @@ fn say(contestants: &[Contestant], report: &mut Report) {
     ];
     for (row, of, to, bound) in wanted {
         let (of_runs, to_runs) = (runs(of), runs(to));
-        // Neither is there where its row was not asked for, or it is not installed.
+        // The other one is not there where its row was not asked for, or it is not installed.
         if !to_runs.is_empty() {
             let what = format!("{of}, against {to}");
             report.ratio(row, &what, &ratios(&of_runs, &to_runs), bound);

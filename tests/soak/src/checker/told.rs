@@ -297,16 +297,7 @@ impl Case<'_> {
                     && fault.until.saturating_add(UNREAD_AFTER) > finished
             };
             let is_hindered = self.faults.iter().any(|fault| hinders(&fault));
-            let has_died = self.faults.iter().any(|fault| {
-                fault.kind == Kind::ServerKilled
-                    && fault.from >= finished
-                    && fault.from < deletion.from
-            });
-            let unread = match (has_died, is_hindered) {
-                (true, _) => UNREAD_OF_THE_DEAD,
-                (false, true) => UNREAD_AFTER,
-                (false, false) => UNREAD,
-            };
+            let unread = if is_hindered { UNREAD_AFTER } else { UNREAD };
             finished < deletion.until && finished.saturating_add(unread) > deletion.from
         })
     }
@@ -325,10 +316,9 @@ fn keeps_from_reading(fault: &Fault) -> bool {
 const UNDER_WAY: Micros = 10_000_000;
 /// So long an event may wait in its queue, and in the outbox before it.
 const UNREAD: Micros = 2_000_000;
-/// The same, after something that kept somebody from it.
-const UNREAD_AFTER: Micros = 30_000_000;
-/// The same, if a server had it in hand and died: after 30 s another one takes it over, looks for it
-/// every 10 s, and has to get through to the broker then. Five events were said to be lost which a
-/// server had in hand that was killed just after their jobs' ends; they came into their queue 40 s
-/// later, and went with it.
-const UNREAD_OF_THE_DEAD: Micros = 45_000_000;
+/// The same, after something that kept somebody from it. What a server had in hand that died, or
+/// that lost the store, is taken over after 30 s, is looked for every 10 s, and has to get through
+/// to the broker then. It was 30 s: five events were said to be lost that a server had in hand,
+/// which was killed just after their jobs' ends. They came into their queue 40 s later, and went
+/// with it.
+const UNREAD_AFTER: Micros = 45_000_000;
