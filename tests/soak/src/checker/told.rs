@@ -225,9 +225,13 @@ impl Case<'_> {
         let known = self.told.iter().find(|t| ["found", "refused"].contains(&t.text("answer")));
         let since = [confirmed, known.map(|t| t.at)].into_iter().flatten().min();
         let is_kept = self.record.is_some_and(|record| record.kind() == "job");
+        // It was retired, and that was lost: the record is back.
+        let is_lost = |t: &Told<'_>| {
+            t.answer["retired_at"].as_str().and_then(micros).is_some_and(|at| self.losses.hold(at))
+        };
         let is_negative = |t: &&Told<'_>| match t.text("answer") {
             "unknown" => true,
-            "forgotten" => is_kept,
+            "forgotten" => is_kept && !is_lost(t),
             _ => false,
         };
         for unknown in self.told.iter().filter(is_negative) {
