@@ -18,23 +18,23 @@ use worker::{Context, Failure, Json, Running};
 
 use crate::dead_letters::kept;
 
-const PING: &str = "order.ping";
+pub(crate) const PING: &str = "order.ping";
 const PONG: &str = "order.pong";
 
 /// Which jobs have run, in which attempts; and how many may end.
 #[derive(Clone)]
-struct Runs {
+pub(crate) struct Runs {
     of: Arc<Mutex<BTreeMap<String, Vec<u32>>>>,
     gate: Arc<Semaphore>,
 }
 
 impl Runs {
-    fn new(through: usize) -> Self {
+    pub(crate) fn new(through: usize) -> Self {
         Self { of: Arc::default(), gate: Arc::new(Semaphore::new(through)) }
     }
 
     /// A worker of types whose jobs are short.
-    async fn serve(&self, world: &World, types: &[&str]) -> anyhow::Result<Running> {
+    pub(crate) async fn serve(&self, world: &World, types: &[&str]) -> anyhow::Result<Running> {
         let mut worker = world.worker();
         for job_type in types {
             let runs = self.clone();
@@ -58,19 +58,19 @@ impl Runs {
         }
     }
 
-    fn attempts(&self) -> BTreeMap<String, Vec<u32>> {
+    pub(crate) fn attempts(&self) -> BTreeMap<String, Vec<u32>> {
         self.of.lock().unwrap().clone()
     }
 
     /// That these have run, once each, and no others.
-    fn assert_once(&self, ids: &[String]) {
+    pub(crate) fn assert_once(&self, ids: &[String]) {
         let wanted: BTreeMap<_, _> = ids.iter().map(|id| (id.clone(), vec![1])).collect();
         assert_eq!(self.attempts(), wanted);
     }
 }
 
 /// Jobs in one message of the client's, so that they are decided, and dispatched, in one go.
-async fn submit(shop: &Raw, jobs: Vec<Entry>) -> anyhow::Result<()> {
+pub(crate) async fn submit(shop: &Raw, jobs: Vec<Entry>) -> anyhow::Result<()> {
     submit_to(shop, jobs, "").await
 }
 
@@ -86,7 +86,7 @@ fn job(id: &str, task: &str) -> Entry {
     Entry::new(id, json!(task).to_string().into_bytes())
 }
 
-fn pings(count: usize) -> (Vec<String>, Vec<Entry>) {
+pub(crate) fn pings(count: usize) -> (Vec<String>, Vec<Entry>) {
     let ids: Vec<String> = (0..count).map(|n| format!("A-{n}")).collect();
     let jobs = ids.iter().map(|id| job(id, "")).collect();
     (ids, jobs)
@@ -97,12 +97,12 @@ async fn ready(shop: &Raw) -> anyhow::Result<u32> {
 }
 
 /// Waits until the work queue has so many messages.
-async fn until_ready(shop: &Raw, wanted: u32) -> anyhow::Result<()> {
+pub(crate) async fn until_ready(shop: &Raw, wanted: u32) -> anyhow::Result<()> {
     let look = || async { Ok((ready(shop).await? == wanted).then_some(())) };
     eventually(&format!("{wanted} work messages"), look).await
 }
 
-async fn until_all(world: &World, ids: &[String], wanted: State) -> anyhow::Result<()> {
+pub(crate) async fn until_all(world: &World, ids: &[String], wanted: State) -> anyhow::Result<()> {
     for id in ids {
         let record = || async {
             let record = world.record("shop", id).await?.unwrap_or_default();

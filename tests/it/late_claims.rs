@@ -1,10 +1,12 @@
-//! A worker that hears late what it may do: it was stopped, or the answer was long on its way.
+//! A worker that hears late what it may do, or does it late: it was stopped, or the answer was long
+//! on its way, or another one's end was waited for.
 
 use std::sync::{Arc, Mutex};
 
 use harness::{World, eventually, start};
 use job::State;
 use protocol::UnixMillis;
+use redis::AsyncCommands as _;
 use store::Record;
 use store::claim::Claimed;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
@@ -12,7 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use worker::{Context, Failure, Running};
 
-use crate::claim_table::{LONG_MS, claim, job_type, one};
+use crate::bundles::{PING, Runs, pings, submit, until_all, until_ready};
+use crate::claim_table::{LONG_MS, claim, job_type, named, one};
+use crate::refused_requests::redis;
 use crate::timers::until;
 
 /// What stands between a worker and Redis: answers come through only while they are let.
@@ -112,5 +116,38 @@ async fn a_worker_that_is_to_end_begins_nothing_by_a_claim_that_was_answered_aft
     let next = world.demo_worker().await?;
     assert_eq!(until(&world, "A-1", State::Succeeded).await?.attempt.as_deref(), Some("2"));
     next.stop().await?;
+    Ok(server.stop().await?)
+}
+
+/// They did: the store went away, their leases ended, and they began when others had the right. The
+/// first is spoiled by hand: its attempts are used up, and its end cannot be written for now.
+#[tokio::test]
+async fn jobs_that_may_start_do_not_wait_for_the_end_of_another_one_to_be_written()
+-> anyhow::Result<()> {
+    let world = World::new().await?;
+    let server = world.server().await?;
+    let runs = Runs::new(100);
+    runs.serve(&world, &[PING]).await?.stop().await?;
+    let shop = world.raw("shop").await?;
+    let (ids, jobs) = pings(3);
+    submit(&shop, jobs).await?;
+    until_ready(&shop, 1).await?;
+    let store = world.store().await?;
+    let (name, mut redis) = (named(&ids[0]), redis(&world).await?);
+    let lost = [("state", "running"), ("attempt", "99"), ("lease_until", "0"), ("epoch", "0")];
+    let () = redis.hset_multiple(store.keys().job(&name), &lost).await?;
+    // It is read before an end is written.
+    let kept = store.keys().retention(0);
+    let aside = format!("{kept}:aside");
+    let () = redis.rename(&kept, &aside).await?;
+    let () = redis.set(&kept, "no hash").await?;
+    let worker = runs.serve(&world, &[PING]).await?;
+    let begun = || async { Ok((runs.attempts().len() == 2).then_some(())) };
+    eventually("the others to begin", begun).await?;
+    let () = redis.rename(&aside, &kept).await?;
+    until_all(&world, &ids[..1], State::Failed).await?;
+    until_all(&world, &ids[1..], State::Succeeded).await?;
+    worker.stop().await?;
+    runs.assert_once(&ids[1..]);
     Ok(server.stop().await?)
 }

@@ -248,7 +248,7 @@ async fn every_code_is_reached_by_a_test() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn redis(world: &World) -> anyhow::Result<redis::aio::MultiplexedConnection> {
+pub(crate) async fn redis(world: &World) -> anyhow::Result<redis::aio::MultiplexedConnection> {
     let client = redis::Client::open(world.redis_url())?;
     Ok(client.get_multiplexed_async_connection().await?)
 }

@@ -94,7 +94,13 @@ pub(crate) async fn claim(
     };
     backoff.succeeded("jobs are claimed");
     crash_point(Point::WorkClaimed);
-    for (candidate, claimed) in candidates.into_iter().zip(claimed) {
+    // First what may start, for its lease runs: of the others some wait until the store has written
+    // something.
+    let (starting, others): (Vec<_>, Vec<_>) = candidates
+        .into_iter()
+        .zip(claimed)
+        .partition(|(_, claimed)| matches!(claimed, Claimed::Start { .. }));
+    for (candidate, claimed) in starting.into_iter().chain(others) {
         act(shared, candidate, claimed, &gate, stop).await;
     }
 }
