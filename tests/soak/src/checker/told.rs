@@ -302,7 +302,16 @@ impl Case<'_> {
             };
             let is_hindered = self.faults.iter().any(|fault| hinders(&fault));
             let unread = if is_hindered { UNREAD_AFTER } else { UNREAD };
-            finished < deletion.until && finished.saturating_add(unread) > deletion.from
+            let unread_until = finished.saturating_add(unread);
+            // A server may have had it in hand when it was killed.
+            let was_in_hand = self.faults.iter().any(|fault| {
+                fault.kind == Kind::ServerKilled
+                    && !fault.effect.has_missed
+                    && (finished..unread_until).contains(&fault.until)
+                    && fault.until < deletion.until
+                    && fault.until.saturating_add(TAKEN_OVER) > deletion.from
+            });
+            finished < deletion.until && (unread_until > deletion.from || was_in_hand)
         })
     }
 }
@@ -320,9 +329,9 @@ fn keeps_from_reading(fault: &Fault) -> bool {
 const UNDER_WAY: Micros = 10_000_000;
 /// So long an event may wait in its queue, and in the outbox before it.
 const UNREAD: Micros = 2_000_000;
-/// The same, after something that kept somebody from it. What a server had in hand that died, or
-/// that lost the store, is taken over after 30 to 40 s; by one that may die as well, or while the
-/// broker takes nothing. So it is twice that, and some seconds. It was 30 s, and then 45 s: events
-/// were said to be lost that had come into their queue 40 s and more after their jobs' ends, and
-/// went with it.
-const UNREAD_AFTER: Micros = 90_000_000;
+/// The same, after something that kept somebody from it.
+const UNREAD_AFTER: Micros = 30_000_000;
+/// What a server had in hand when it was killed waits for so long: it is taken over after 30 s, is
+/// looked for every 10 s, and has to get through to the broker then. Without this, events were said
+/// to be lost that came into their queue some 40 s later, and went with it.
+const TAKEN_OVER: Micros = 45_000_000;
