@@ -70,7 +70,7 @@ impl Runs {
 }
 
 /// Jobs in one message of the client's, so that they are decided, and dispatched, in one go.
-pub(crate) async fn submit(shop: &Raw, jobs: Vec<Entry>) -> anyhow::Result<()> {
+async fn submit(shop: &Raw, jobs: Vec<Entry>) -> anyhow::Result<()> {
     submit_to(shop, jobs, "").await
 }
 
@@ -86,10 +86,24 @@ fn job(id: &str, task: &str) -> Entry {
     Entry::new(id, json!(task).to_string().into_bytes())
 }
 
-pub(crate) fn pings(count: usize) -> (Vec<String>, Vec<Entry>) {
+fn pings(count: usize) -> (Vec<String>, Vec<Entry>) {
     let ids: Vec<String> = (0..count).map(|n| format!("A-{n}")).collect();
     let jobs = ids.iter().map(|id| job(id, "")).collect();
     (ids, jobs)
+}
+
+/// So many jobs wait in one message: they are of a type that is known to be short.
+pub(crate) async fn waiting(
+    world: &World,
+    runs: &Runs,
+    count: usize,
+) -> anyhow::Result<(Raw, Vec<String>)> {
+    runs.serve(world, &[PING]).await?.stop().await?;
+    let shop = world.raw("shop").await?;
+    let (ids, jobs) = pings(count);
+    submit(&shop, jobs).await?;
+    until_ready(&shop, 1).await?;
+    Ok((shop, ids))
 }
 
 async fn ready(shop: &Raw) -> anyhow::Result<u32> {
@@ -97,7 +111,7 @@ async fn ready(shop: &Raw) -> anyhow::Result<u32> {
 }
 
 /// Waits until the work queue has so many messages.
-pub(crate) async fn until_ready(shop: &Raw, wanted: u32) -> anyhow::Result<()> {
+async fn until_ready(shop: &Raw, wanted: u32) -> anyhow::Result<()> {
     let look = || async { Ok((ready(shop).await? == wanted).then_some(())) };
     eventually(&format!("{wanted} work messages"), look).await
 }
@@ -184,11 +198,7 @@ async fn a_copy_of_a_message_of_several_jobs_runs_none_of_them_again() -> anyhow
     let world = World::new().await?;
     let server = world.server().await?;
     let runs = Runs::new(100);
-    runs.serve(&world, &[PING]).await?.stop().await?;
-    let shop = world.raw("shop").await?;
-    let (ids, jobs) = pings(7);
-    submit(&shop, jobs).await?;
-    until_ready(&shop, 1).await?;
+    let (shop, ids) = waiting(&world, &runs, 7).await?;
     let hands = world.raw(ADMINISTRATOR).await?;
     let queue = topology::work_queue(&QueueName::default());
     let mut held = hands.connection.consumer(&queue, 2).await?;
@@ -214,11 +224,7 @@ async fn a_worker_that_loses_its_connection_amid_a_message_runs_each_job_once() 
     world.settings.worker.slots = 2;
     let server = world.server().await?;
     let runs = Runs::new(1);
-    runs.serve(&world, &[PING]).await?.stop().await?;
-    let shop = world.raw("shop").await?;
-    let (ids, jobs) = pings(6);
-    submit(&shop, jobs).await?;
-    until_ready(&shop, 1).await?;
+    let (_, ids) = waiting(&world, &runs, 6).await?;
     let worker = runs.serve(&world, &[PING]).await?;
     let begun = || async { Ok((runs.attempts().len() == 3).then_some(())) };
     eventually("one to end and two to run", begun).await?;
@@ -242,11 +248,7 @@ async fn jobs_that_wait_too_long_for_a_slot_go_back_from_behind_one_that_runs() 
     world.settings.worker.detach_after_ms = 500;
     let server = world.server().await?;
     let (first, second) = (Runs::new(0), Runs::new(100));
-    first.serve(&world, &[PING]).await?.stop().await?;
-    let shop = world.raw("shop").await?;
-    let (ids, jobs) = pings(4);
-    submit(&shop, jobs).await?;
-    until_ready(&shop, 1).await?;
+    let (shop, ids) = waiting(&world, &first, 4).await?;
     let busy = first.serve(&world, &[PING]).await?;
     let begun = || async { Ok((first.attempts().len() == 1).then_some(())) };
     eventually("the first to run", begun).await?;

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use worker::{Context, Failure, Running};
 
-use crate::bundles::{PING, Runs, pings, submit, until_all, until_ready};
+use crate::bundles::{PING, Runs, until_all, waiting};
 use crate::claim_table::{LONG_MS, claim, job_type, named, one};
 use crate::refused_requests::redis;
 use crate::timers::until;
@@ -127,11 +127,7 @@ async fn jobs_that_may_start_do_not_wait_for_the_end_of_another_one_to_be_writte
     let world = World::new().await?;
     let server = world.server().await?;
     let runs = Runs::new(100);
-    runs.serve(&world, &[PING]).await?.stop().await?;
-    let shop = world.raw("shop").await?;
-    let (ids, jobs) = pings(3);
-    submit(&shop, jobs).await?;
-    until_ready(&shop, 1).await?;
+    let (_, ids) = waiting(&world, &runs, 3).await?;
     let store = world.store().await?;
     let (name, mut redis) = (named(&ids[0]), redis(&world).await?);
     let lost = [("state", "running"), ("attempt", "99"), ("lease_until", "0"), ("epoch", "0")];
