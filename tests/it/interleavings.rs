@@ -10,6 +10,8 @@ use harness::{Inbox, Message, Process, Raw, World, eventually, start, within};
 use serde_json::json;
 use worker::Failure;
 
+use crate::hanging::Hanging;
+
 const LONG: Duration = Duration::from_secs(30);
 
 /// Submissions without a reply queue, then one question about the last of them.
@@ -349,16 +351,7 @@ async fn h9_a_reply_queue_that_hangs_delays_only_itself() -> anyhow::Result<()> 
     };
     let server = world.server_with(patient).await?;
     let (shop, till) = (world.raw("shop").await?, world.raw("till").await?);
-    let owner = lapin::Connection::connect(&world.amqp_url("shop"), Default::default()).await?;
-    let channel = owner.create_channel().await?;
-    let mut arguments = lapin::types::FieldTable::default();
-    let quorum = lapin::types::AMQPValue::LongString("quorum".into());
-    arguments.insert("x-queue-type".into(), quorum);
-    let durable = lapin::options::QueueDeclareOptions { durable: true, ..Default::default() };
-    channel.queue_declare("reply.shop.hangs".into(), durable, arguments).await?;
-    let process = format!("'{}_reply.shop.hangs'", world.name);
-    world.rabbitmqctl(&["eval", &format!("sys:suspend({process}).")]).await?;
-
+    let hanging = Hanging::new(&world, "shop", "reply.shop.hangs").await?;
     let mut inbox = till.inbox("a").await?;
     for n in 0..20 {
         // Receipts and answers for the one that hangs, mixed with those for the one that does not.
@@ -370,7 +363,7 @@ async fn h9_a_reply_queue_that_hangs_delays_only_itself() -> anyhow::Result<()> 
         till.ask("status", &inbox.queue, json!({ "job_id": format!("B-{n}") })).await?;
         assert_eq!(inbox.next_of("status").await?.text("answer"), "found");
     }
-    world.rabbitmqctl(&["eval", &format!("sys:resume({process}).")]).await?;
+    hanging.resume(&world).await?;
     // What could not be confirmed in time waited in the outbox, and comes now.
     let mut hung = shop.read("reply.shop.hangs").await?;
     let mut receipts = std::collections::BTreeSet::new();

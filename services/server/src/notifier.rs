@@ -2,9 +2,11 @@
 //! that the client named, or when it is given up and the ledger says so.
 //!
 //! Several notifiers share the work as a consumer group. What one of them read and did not settle
-//! is taken over by another.
+//! it reads again when its connections are back; what it leaves behind when it dies is taken over by
+//! another.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use broker::{Backoff, Retry};
@@ -34,15 +36,42 @@ const LATER_EVERY: Duration = Duration::from_millis(250);
 /// for longer than `TAKE_OVER_MS`.
 const TAKE_OVER_EVERY: Duration = Duration::from_secs(10);
 const TAKE_OVER_MS: u64 = 30_000;
+/// More than one has in hand: a chunk in each step, and one between two of them.
+const IN_HAND_MAX: usize = 16 * CHUNK;
 
-pub(crate) async fn run(links: Arc<Links>) -> Result<(), Error> {
+/// As whom a server reads the outbox, in every session of it.
+pub(crate) struct Hand {
+    name: String,
+    /// Entries that were read again. One that they failed over, if that is what it was, must not be
+    /// the first thing each time: from then on it waits until it is taken over.
+    again: Mutex<HashSet<String>>,
+}
+
+impl Default for Hand {
+    fn default() -> Self {
+        let name = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+        Self { name, again: Mutex::default() }
+    }
+}
+
+impl Hand {
+    /// Those of some entries in hand that were not read again before.
+    fn once(&self, mut entries: Vec<Entry>) -> Vec<Entry> {
+        let ids = entries.iter().map(|entry| entry.id.clone()).collect();
+        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *again, ids);
+        entries.retain(|entry| !before.contains(&entry.id));
+        entries
+    }
+}
+
+pub(crate) async fn run(links: Arc<Links>, hand: Arc<Hand>) -> Result<(), Error> {
     let courier =
         Courier::new(&links.publish, &links.direct, links.settings.deliver_timeout()).await?;
-    let name = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
     let mut backoff = Backoff::default();
     loop {
         // A store that is away ends nothing: the registrar beside us holds the line meanwhile.
-        match work(&links, &courier, &name, &mut backoff).await {
+        match work(&links, &courier, &hand, &mut backoff).await {
             Ok(()) => return Ok(()),
             Err(error) if !error.is_transient() => return Err(error.into()),
             Err(error) => {
@@ -66,23 +95,25 @@ struct Read {
 async fn work(
     links: &Links,
     courier: &Courier,
-    name: &str,
+    hand: &Hand,
     backoff: &mut Backoff,
 ) -> Result<(), store::Error> {
     let (read, to_send) = mpsc::channel(CHUNKS_AHEAD);
     let (sent, to_settle) = mpsc::channel(CHUNKS_AHEAD);
-    let reader = links.store.outbox_reader(name).await?;
+    let reader = links.store.outbox_reader(&hand.name).await?;
     tokio::try_join!(
-        look(links, reader, read, backoff),
+        look(links, hand, reader, read, backoff),
         send(links, courier, to_send, sent),
         settle(links, to_settle)
     )?;
     Ok(())
 }
 
-/// Reads what is new, what was put off and is due, and what others have left behind.
+/// Reads what was in hand when the last connection failed, then what is new, what was put off and is
+/// due, and what others have left behind.
 async fn look(
     links: &Links,
+    hand: &Hand,
     mut reader: Reader,
     read: mpsc::Sender<Read>,
     backoff: &mut Backoff,
@@ -91,6 +122,10 @@ async fn look(
     let mut take_over_at = Instant::now();
     // Whether more was put off, and is due, than one look takes.
     let mut has_more = false;
+    let mut in_hand = hand.once(reader.in_hand(IN_HAND_MAX).await?).into_iter().peekable();
+    while in_hand.peek().is_some() {
+        pass_on(links, in_hand.by_ref().take(CHUNK).collect(), &read).await?;
+    }
     while !links.stop.is_cancelled() {
         let fresh = reader.next(CHUNK, if has_more { 0 } else { WAIT_MS }).await?;
         pass_on(links, fresh, &read).await?;

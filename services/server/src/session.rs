@@ -19,6 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::links::Links;
+use crate::notifier::Hand;
 use crate::{Error, Role, Settings, dropped, inquiry, notifier, registrar, salvaged, scheduler};
 
 /// How long roles may take to finish what they have decided.
@@ -72,11 +73,10 @@ pub async fn run(
 ) -> Result<(), Error> {
     settings.validate().map_err(Error::Settings)?;
     let mut backoff = Backoff::default();
-    let mut store = None;
+    let mut kept = Kept::default();
     let mut has_worked = false;
     loop {
-        let ended =
-            session(&settings, &amqp, &redis, &mut store, &stop, &ready, &mut backoff).await;
+        let ended = session(&settings, &amqp, &redis, &mut kept, &stop, &ready, &mut backoff).await;
         has_worked |= ready.send_replace(false);
         let error = match ended {
             Ok(()) => return Ok(()),
@@ -91,19 +91,26 @@ pub async fn run(
     }
 }
 
+/// What outlives a session.
+#[derive(Default)]
+struct Kept {
+    store: Option<Store>,
+    hand: Arc<Hand>,
+}
+
 async fn session(
     settings: &Settings,
     amqp: &broker::Settings,
     redis: &store::Settings,
-    store: &mut Option<Store>,
+    kept: &mut Kept,
     stop: &CancellationToken,
     ready: &watch::Sender<bool>,
     backoff: &mut Backoff,
 ) -> Result<(), Error> {
     let connecting = async {
-        let store = match store {
+        let store = match &kept.store {
             Some(store) => store.clone(),
-            None => store.insert(Store::connect(redis.clone()).await?).clone(),
+            None => kept.store.insert(Store::connect(redis.clone()).await?).clone(),
         };
         if let Err(error) = store.keep(&settings.retention()).await {
             tracing::debug!(error = %chain(&error), "retention: written when the store is back");
@@ -117,7 +124,7 @@ async fn session(
         () = stop.cancelled() => return Ok(()),
     };
     let mut roles = JoinSet::new();
-    spawn_roles(&links, &mut roles);
+    spawn_roles(&links, &kept.hand, &mut roles);
     backoff.succeeded("the server works");
     ready.send_replace(true);
 
@@ -162,7 +169,7 @@ async fn session(
 
 type RoleEnd = (&'static str, Result<(), Error>);
 
-fn spawn_roles(links: &Arc<Links>, roles: &mut JoinSet<RoleEnd>) {
+fn spawn_roles(links: &Arc<Links>, hand: &Arc<Hand>, roles: &mut JoinSet<RoleEnd>) {
     let refresh = Arc::clone(links);
     roles.spawn(async move {
         ("types", refresh.served.keep_fresh(&refresh.store, &refresh.stop).await)
@@ -176,7 +183,10 @@ fn spawn_roles(links: &Arc<Links>, roles: &mut JoinSet<RoleEnd>) {
                 roles.spawn(async move { ("registrar", registrar::run(links).await) })
             }
             Role::Inquiry => roles.spawn(async move { ("inquiry", inquiry::run(links).await) }),
-            Role::Notifier => roles.spawn(async move { ("notifier", notifier::run(links).await) }),
+            Role::Notifier => {
+                let hand = Arc::clone(hand);
+                roles.spawn(async move { ("notifier", notifier::run(links, hand).await) })
+            }
             Role::Scheduler => {
                 roles.spawn(async move { ("scheduler", scheduler::run(links).await) })
             }

@@ -88,7 +88,8 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Store {
-    /// Starts to read the outbox as one of the notifiers.
+    /// Starts to read the outbox as one of the notifiers. Under a name that was used before,
+    /// [`Reader::in_hand`] has what was read under it and not settled.
     ///
     /// # Errors
     /// Transient ones may be tried again.
@@ -290,6 +291,27 @@ impl Reader {
         Ok(entries)
     }
 
+    /// Entries that were read under this name before and not settled.
+    ///
+    /// # Errors
+    /// The reader is of no use any more: make a new one.
+    pub async fn in_hand(&mut self, most: usize) -> Result<Vec<Entry>, Error> {
+        let mut entries = Vec::new();
+        for slot in self.store.keys().slots() {
+            let mut command = redis::cmd("XREADGROUP");
+            command.arg("GROUP").arg(GROUP).arg(&self.consumer).arg("COUNT").arg(most);
+            // From the beginning of what this name holds, and nothing that is new.
+            command.arg("STREAMS").arg(self.store.keys().outbox(slot)).arg("0");
+            if let Value::Array(streams) = self.timed(0, command).await?
+                && let Some(Value::Array(mut parts)) = streams.into_iter().next()
+                && let Some(list) = parts.pop()
+            {
+                entries.extend(stream_entries(slot, list));
+            }
+        }
+        Ok(entries)
+    }
+
     /// A peer that vanished without a word would be waited for.
     async fn timed(&mut self, wait_ms: u64, command: redis::Cmd) -> Result<Value, Error> {
         let limit_ms = wait_ms + self.store.settings().response_timeout_ms;
@@ -333,6 +355,8 @@ fn stream_entries(slot: u16, list: Value) -> Vec<Entry> {
         .filter_map(|entry| {
             let Value::Array(mut parts) = entry else { return None };
             let (fields, id) = (parts.pop()?, parts.pop()?);
+            // One that is in somebody's hand and not in the stream any more has none.
+            matches!(fields, Value::Array(_)).then_some(())?;
             Some(Entry { slot, id: text(id), later: None, tries: 0, fields: pairs(fields) })
         })
         .collect()

@@ -1,0 +1,63 @@
+//! What a notifier has read, and not settled when its connection fails.
+
+use harness::{World, eventually};
+
+use crate::hanging::Hanging;
+
+/// It used to wait until another took it over, half a minute and more, though who had it in hand was
+/// there again at once.
+#[tokio::test]
+async fn what_a_notifier_has_in_hand_when_its_store_fails_is_sent_again_at_once()
+-> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    let port = nodes::ports::free(1)?[0];
+    let directory = world.directory.join("redis");
+    let redis = nodes::Redis::start(&directory, port, nodes::Fsync::Everysec)?;
+    world.settings.redis.url = redis.url();
+    // Longer than the test: what is in hand stays there.
+    let patient = |settings: &mut server::Settings| settings.deliver_timeout_ms = 120_000;
+    let (server, worker) = (world.server_with(patient).await?, world.demo_worker().await?);
+    let shop = world.raw("shop").await?;
+    let mut inbox = shop.inbox("a").await?;
+    let hanging = Hanging::new(&world, "shop", "reply.shop.hangs").await?;
+    let headers = [("job-notify", "terminal"), ("job-notify-to", "reply.shop.hangs")];
+    shop.submit_job("demo.echo", "A-1", &inbox.queue, &headers, "1").await?;
+    inbox.next_of("receipt").await?;
+
+    let looking = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
+    let outbox = world.store().await?.keys().outbox(0);
+    // As whom it is in hand, once it was read so many times.
+    let read = |times: usize| {
+        let (mut looking, outbox) = (looking.clone(), &outbox);
+        async move {
+            let mut command = redis::cmd("XPENDING");
+            command.arg(outbox).arg("notifiers").arg("-").arg("+").arg(10);
+            // Entry, whose, for how many ms, how often.
+            let held: Vec<(String, String, u64, usize)> = command.query_async(&mut looking).await?;
+            Ok(held.into_iter().find(|entry| entry.3 >= times).map(|entry| entry.1))
+        }
+    };
+    let before = eventually("the event to be in hand", || read(1)).await?;
+    let mut other = looking.clone();
+    let mut cut = redis::cmd("CLIENT");
+    cut.arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes");
+    cut.exec_async(&mut other).await?;
+    let after = eventually("the event to be in hand again", || read(2)).await?;
+    assert_eq!(before, after);
+
+    hanging.resume(&world).await?;
+    let mut told = shop.read("reply.shop.hangs").await?;
+    assert_eq!(told.next_of("event").await?.text("event"), "succeeded");
+    eventually("nothing to be in the outbox", || {
+        let (mut looking, outbox) = (looking.clone(), &outbox);
+        async move {
+            let left: u64 = redis::cmd("XLEN").arg(outbox).query_async(&mut looking).await?;
+            Ok((left == 0).then_some(()))
+        }
+    })
+    .await?;
+    worker.stop().await?;
+    server.stop().await?;
+    redis.stop();
+    Ok(())
+}
