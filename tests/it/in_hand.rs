@@ -4,8 +4,8 @@ use harness::{World, eventually};
 
 use crate::hanging::Hanging;
 
-/// It used to wait until another took it over, half a minute and more, though who had it in hand was
-/// there again at once.
+/// It used to wait until another took it over, half a minute and more, though who had it in hand
+/// was there again at once.
 #[tokio::test]
 async fn what_a_notifier_has_in_hand_when_its_store_fails_is_sent_again_at_once()
 -> anyhow::Result<()> {

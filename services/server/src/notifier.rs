@@ -2,8 +2,8 @@
 //! that the client named, or when it is given up and the ledger says so.
 //!
 //! Several notifiers share the work as a consumer group. What one of them read and did not settle
-//! it reads again when its connections are back; what it leaves behind when it dies is taken over by
-//! another.
+//! it reads again when its connections are back; what it leaves behind when it dies is taken over
+//! by another.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -109,8 +109,8 @@ async fn work(
     Ok(())
 }
 
-/// Reads what was in hand when the last connection failed, then what is new, what was put off and is
-/// due, and what others have left behind.
+/// Reads what was in hand when the last connection failed, then what is new, what was put off and
+/// is due, and what others have left behind.
 async fn look(
     links: &Links,
     hand: &Hand,

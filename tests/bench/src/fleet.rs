@@ -184,7 +184,7 @@ async fn start(ground: &Ground, program: &str, role: &str, user: &str) -> anyhow
         ("COUNTERFOIL_AMQP_URL", ground.amqp_url(user)),
         ("COUNTERFOIL_REDIS_URL", ground.redis_url(user)),
         ("COUNTERFOIL_LOG_FILTER", "warn".to_owned()),
-        // As many as the other job queues may have in hand.
+        // As many as BullMQ and apalis-redis may have in hand; Celery and Dramatiq have fewer.
         ("COUNTERFOIL_WORKER_SLOTS", IN_FLIGHT.to_string()),
     ];
     let environment = environment.map(|(name, value)| (name.to_owned(), value));

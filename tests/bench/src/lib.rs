@@ -65,6 +65,9 @@ impl Plan {
         Self { rounds: 2, seconds: 5.0, peers: Peers::Celery, questions: 1000, queued: &[] };
 }
 
+/// Every row.
+pub const ALL: &str = "ABCDEFGHI";
+
 /// Everything is written here.
 pub(crate) fn directory() -> anyhow::Result<PathBuf> {
     let directory = harness::workspace().canonicalize()?.join("target/bench");
@@ -72,14 +75,19 @@ pub(crate) fn directory() -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
-/// Measures some rows, and writes the report.
+/// Measures some rows, and writes the report: each set of rows a file of its own, so that a look at
+/// one of them takes nothing of a whole run away.
 ///
 /// # Errors
 /// Something was lost, or a program fails.
 pub async fn measure(rows: &str, plan: &Plan) -> anyhow::Result<()> {
     let mut report = Report { rows: rows.to_owned(), plan: Some(*plan), ..Report::default() };
     report.machine.extend(usage::machine()?);
-    let path = directory()?.join("report.json");
+    let name = match rows {
+        ALL => "report.json".to_owned(),
+        rows => format!("report-{rows}.json"),
+    };
+    let path = directory()?.join(name);
     for some in ["ABCD", "E", "F", "G", "H", "I"] {
         if !some.chars().any(|row| rows.contains(row)) {
             continue;

@@ -1,6 +1,6 @@
 //! See the library.
 
-use bench::{Peers, Plan, echo, floor, handlers, measure};
+use bench::{ALL, Peers, Plan, echo, floor, handlers, measure};
 use clap::{Parser, Subcommand};
 
 /// What a job costs.
@@ -40,7 +40,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Command::Full => measure("ABCDEFGHI", &Plan::FULL).await,
+        Command::Full => measure(ALL, &Plan::FULL).await,
         Command::Quick => measure("ABDE", &Plan::QUICK).await,
         Command::Rows { rows, rounds, seconds } => {
             let peers = if rows.contains('C') { Peers::All } else { Peers::None };

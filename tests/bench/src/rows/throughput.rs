@@ -55,11 +55,10 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     leave_out_what_is_missing(&mut contestants, report).await?;
     for round in 0..plan.rounds {
         println!("round {} of {}", round + 1, plan.rounds);
-        // In another order each time: nobody always follows the same one.
-        let mut order: Vec<usize> = (0..contestants.len()).collect();
-        fastrand::shuffle(&mut order);
-        for place in order {
-            contestants[place].run(&ground, plan.seconds).await?;
+        for name in order() {
+            if let Some(next) = contestants.iter_mut().find(|it| it.name == name) {
+                next.run(&ground, plan.seconds).await?;
+            }
         }
     }
     if plan.peers == Peers::All {
@@ -73,6 +72,21 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     }
     say(&contestants, report);
     Ok(())
+}
+
+/// Who runs after whom: those that are compared are neighbours, and nobody always follows the same
+/// one.
+fn order() -> Vec<&'static str> {
+    let mut groups = [
+        vec![WHOLE, CELERY, BARE, BATCHED, BULLMQ],
+        vec![WHOLE_ALONE, FLOOR],
+        vec![BARE_ALONE, FLOOR_BARE],
+        vec![BULK, APALIS],
+        vec![DRAMATIQ],
+    ];
+    groups.iter_mut().for_each(|group| fastrand::shuffle(group));
+    fastrand::shuffle(&mut groups);
+    groups.concat()
 }
 
 /// Some need not be installed, says `peers/install.sh`.

@@ -51,6 +51,15 @@ impl Losses {
     pub(super) fn hold_accepted(&self, answer: &Value) -> bool {
         answer["accepted_at"].as_str().and_then(micros).is_some_and(|at| self.hold(at))
     }
+
+    /// Whether the retirement that an answer tells of may have been lost after the answer was given.
+    pub(super) fn hold_retired(&self, answer: &Value, heard: Micros) -> bool {
+        let Some(at) = answer["retired_at"].as_str().and_then(micros) else { return false };
+        let holds = |(from, to): &(Micros, Micros)| {
+            (from.saturating_sub(MS)..=*to).contains(&at) && heard <= to.saturating_add(UNDER_WAY)
+        };
+        self.0.iter().any(holds)
+    }
 }
 
 pub(super) fn micros(text: &str) -> Option<Micros> {
@@ -72,6 +81,9 @@ mod tests {
         assert!(!losses.hold_told(&told("1970-01-01T00:00:03.001Z")));
         assert!(losses.hold_accepted(&told("1970-01-01T00:00:09.000Z")));
         assert!(losses.hold_heard(3_500_000) && !losses.hold(3_500_000));
+        let retired = json!({"retired_at": "1970-01-01T00:00:02.500Z"});
+        assert!(losses.hold_retired(&retired, 12_000_000));
+        assert!(!losses.hold_retired(&retired, 13_500_000));
         assert!(losses.touch(0, 2_000_000) && !losses.touch(3_000_001, 4_000_000));
     }
 }

@@ -12,7 +12,6 @@ use super::{Findings, Invariant};
 use crate::faults::{Fault, Kind};
 use crate::history::{Micros, Seen};
 use crate::load::{SPARE, VOID};
-use crate::world::Link;
 
 /// What a client was told once.
 pub(super) struct Told<'a> {
@@ -226,9 +225,7 @@ impl Case<'_> {
         let since = [confirmed, known.map(|t| t.at)].into_iter().flatten().min();
         let is_kept = self.record.is_some_and(|record| record.kind() == "job");
         // It was retired, and that was lost: the record is back.
-        let is_lost = |t: &Told<'_>| {
-            t.answer["retired_at"].as_str().and_then(micros).is_some_and(|at| self.losses.hold(at))
-        };
+        let is_lost = |t: &Told<'_>| self.losses.hold_retired(t.answer, t.at);
         let is_negative = |t: &&Told<'_>| match t.text("answer") {
             "unknown" => true,
             "forgotten" => is_kept && !is_lost(t),
@@ -286,52 +283,19 @@ impl Case<'_> {
         queue.ends_with(SPARE) && self.faults.iter().any(is_its)
     }
 
-    /// What is in a queue that is deleted before it was read is gone, and nobody can know.
+    /// Whether the event of its end was in a queue that was deleted.
     fn went_with_its_queue(&self, record: &Record) -> bool {
-        let Ok(finished_ms) = record.text("finished_at").parse::<Micros>() else { return false };
-        let finished = finished_ms * 1000;
-        let to = record.text("notify_to");
-        let mut deletions = self.faults.iter().filter(|fault| {
-            fault.kind == Kind::ReplyQueueDeleted && fault.effect.queue.as_deref() == Some(to)
-        });
-        deletions.any(|deletion| {
-            let hinders = |fault: &&Fault| {
-                keeps_from_reading(fault)
-                    && fault.from < deletion.until
-                    && fault.until.saturating_add(UNREAD_AFTER) > finished
-            };
-            let is_hindered = self.faults.iter().any(|fault| hinders(&fault));
-            let unread = if is_hindered { UNREAD_AFTER } else { UNREAD };
-            let unread_until = finished.saturating_add(unread);
-            // A server may have had it in hand when it was killed.
-            let was_in_hand = self.faults.iter().any(|fault| {
-                fault.kind == Kind::ServerKilled
-                    && !fault.effect.has_missed
-                    && (finished..unread_until).contains(&fault.until)
-                    && fault.until < deletion.until
-                    && fault.until.saturating_add(TAKEN_OVER) > deletion.from
-            });
-            finished < deletion.until && (unread_until > deletion.from || was_in_hand)
-        })
-    }
-}
-
-/// Whether a client may be kept from its queue by it, or an event from the queue.
-fn keeps_from_reading(fault: &Fault) -> bool {
-    match fault.kind {
-        Kind::WorkerKilled | Kind::WorkerPaused => false,
-        Kind::ReplyQueueDeleted | Kind::ReplyQueueFull | Kind::WorkQueueFull => false,
-        _ => !matches!(fault.effect.link, Some(Link::WorkerAmqp | Link::WorkerRedis)),
+        let is_its_end = |event: &Value| {
+            let text = |field: &str| event[field].as_str().unwrap_or_default();
+            let order = (event["epoch"].as_u64(), event["revision"].as_u64());
+            format!("{}:{}", text("client"), text("job_id")) == *self.name
+                && record.order().is_some_and(|known| order == (Some(known.0), Some(known.1)))
+        };
+        self.faults.iter().flat_map(|fault| &fault.effect.taken).any(is_its_end)
     }
 }
 
 /// An answer may be under way for so long.
 const UNDER_WAY: Micros = 10_000_000;
-/// So long an event may wait in its queue, and in the outbox before it.
-const UNREAD: Micros = 2_000_000;
-/// The same, after something that kept somebody from it.
+/// An event may wait so long in the outbox after something that kept it from its queue.
 const UNREAD_AFTER: Micros = 30_000_000;
-/// What a server had in hand when it was killed waits for so long: it is taken over after 30 s, is
-/// looked for every 10 s, and has to get through to the broker then. Without this, events were said
-/// to be lost that came into their queue some 40 s later, and went with it.
-const TAKEN_OVER: Micros = 45_000_000;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::fleet::Fleet;
@@ -153,6 +154,8 @@ pub struct Effect {
     pub pid: Option<u32>,
     /// The queue that it hit, if it was one.
     pub queue: Option<String>,
+    /// For a queue that was deleted: what it held, which went with it.
+    pub taken: Vec<Value>,
     /// For an alarm: whether a client was told. For a roll-back: whether the epoch has grown.
     pub noticed: Option<bool>,
     /// For a roll-back: the stretch of time of which anything may be lost.

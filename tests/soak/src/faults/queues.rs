@@ -3,8 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::ensure;
 use broker::topology::work_queue;
 use job::QueueName;
+use lapin::options::{BasicGetOptions, QueueDeleteOptions};
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::{Connection, ConnectionProperties, ErrorKind};
+use serde_json::Value;
 
 use super::{Effect, Injector, Kind};
 use crate::fleet::client_name;
@@ -12,6 +17,8 @@ use crate::load::spare_queue;
 
 /// For so long a queue is full.
 const FULL: Duration = Duration::from_millis(1500);
+/// To delete one takes no longer, or the broker is away.
+const DELETED_WITHIN: Duration = Duration::from_secs(10);
 const POLICY: &str = "full";
 /// Nothing fits in, and whoever publishes is told so.
 const NOTHING_FITS: &str = r#"{"max-length":0,"overflow":"reject-publish"}"#;
@@ -19,12 +26,21 @@ const NOTHING_FITS: &str = r#"{"max-length":0,"overflow":"reject-publish"}"#;
 impl Injector {
     pub(super) async fn queue(&self, kind: Kind) -> Effect {
         let clients = self.fleet.size().clients;
-        let queue = spare_queue(&client_name(fastrand::usize(..clients)));
+        let client = client_name(fastrand::usize(..clients));
+        let queue = spare_queue(&client);
         let queue =
             if kind == Kind::WorkQueueFull { work_queue(&QueueName::default()) } else { queue };
+        let mut taken = Vec::new();
         let has_hit = match kind {
             Kind::ReplyQueueDeleted => {
-                self.control(vec!["delete_queue".into(), queue.clone()]).await
+                let deleting = self.delete(&client, &queue, &mut taken);
+                match tokio::time::timeout(DELETED_WITHIN, deleting).await {
+                    Ok(Ok(())) => true,
+                    other => {
+                        tracing::debug!(?other, queue, "deleting");
+                        false
+                    }
+                }
             }
             _ => {
                 let pattern = format!("^{}$", queue.replace('.', r"\."));
@@ -38,7 +54,39 @@ impl Injector {
                 has_hit
             }
         };
-        Effect { queue: Some(queue), has_missed: !has_hit, ..Effect::default() }
+        Effect { queue: Some(queue), has_missed: !has_hit, taken, ..Effect::default() }
+    }
+
+    /// Deletes a queue in a moment in which nothing is in it, so that it is known what went with
+    /// it: what is found there is taken first. Its reader is cut off before, or what the reader has
+    /// not acknowledged would go as well.
+    async fn delete(
+        &self,
+        client: &str,
+        queue: &str,
+        taken: &mut Vec<Value>,
+    ) -> anyhow::Result<()> {
+        let url = self.world.lock().await.direct_amqp_url(client);
+        let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+        let cut = format!(
+            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>)), \
+             [exit(element(1, C), kill) || C <- rabbit_amqqueue:consumers(Q)]."
+        );
+        ensure!(self.control(vec!["eval".into(), cut]).await, "its reader was not cut off");
+        let (mut if_empty, get) = (QueueDeleteOptions::default(), BasicGetOptions::default());
+        if_empty.if_empty = true;
+        loop {
+            let channel = connection.create_channel().await?;
+            while let Some(message) = channel.basic_get(queue.into(), get).await? {
+                taken.push(serde_json::from_slice(&message.delivery.data)?);
+            }
+            match channel.queue_delete(queue.into(), if_empty).await {
+                Ok(_) => return Ok(()),
+                // Something has come in between.
+                Err(error) if is_not_empty(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Whether it was done: the broker may be away, the queue not there.
@@ -56,4 +104,9 @@ impl Injector {
             }
         }
     }
+}
+
+fn is_not_empty(error: &lapin::Error) -> bool {
+    let ErrorKind::ProtocolError(error) = error.kind() else { return false };
+    *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)
 }
