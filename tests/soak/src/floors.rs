@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::checker::Counters;
-use crate::faults::{Fault, Kind};
+use crate::faults::{Fault, Kind, by_kind};
 
 /// One of them.
 #[derive(Debug, Clone, Serialize)]
@@ -43,6 +43,8 @@ pub const COUNTED: [Counted; 9] = [
 const JOBS_SHARE: f64 = 0.95;
 /// A frame that is to be cut may not come in time, a process be dead already.
 const HIT_PERCENT: f64 = 90.0;
+/// A kind that was made so often has taken hold once, or it never does.
+const OFTEN: usize = 3;
 
 /// Holds what was counted against the floors.
 pub fn floors(share: f64, jobs: u64, faults: &[Fault], counters: &Counters) -> Vec<Floor> {
@@ -81,6 +83,14 @@ pub fn floors(share: f64, jobs: u64, faults: &[Fault], counters: &Counters) -> V
         of: "percent of the faults that took hold",
         at_least: HIT_PERCENT,
         seen: (hit as f64 / faults.len().max(1) as f64 * 100.0).floor(),
+    });
+    let often = by_kind(faults).into_iter().filter(|(_, count)| *count >= OFTEN);
+    let often: Vec<Kind> = often.map(|(kind, _)| kind).collect();
+    let took_hold = |kind: &&Kind| of(&[**kind]).iter().any(|fault| !fault.effect.has_missed);
+    floors.push(Floor {
+        of: "kinds of fault that took hold, of those made three times",
+        at_least: often.len() as f64,
+        seen: often.iter().filter(took_hold).count() as f64,
     });
     floors
 }

@@ -283,7 +283,8 @@ impl Case<'_> {
         queue.ends_with(SPARE) && self.faults.iter().any(is_its)
     }
 
-    /// Whether the event of its end was in a queue that was deleted.
+    /// Whether the event of its end was in a queue that was deleted, or on its way into it:
+    /// RabbitMQ confirms what reaches a queue while it is deleted.
     fn went_with_its_queue(&self, record: &Record) -> bool {
         let is_its_end = |event: &Value| {
             let text = |field: &str| event[field].as_str().unwrap_or_default();
@@ -291,11 +292,23 @@ impl Case<'_> {
             format!("{}:{}", text("client"), text("job_id")) == *self.name
                 && record.order().is_some_and(|known| order == (Some(known.0), Some(known.1)))
         };
-        self.faults.iter().flat_map(|fault| &fault.effect.taken).any(is_its_end)
+        let finished = record.text("finished_at").parse::<Micros>().unwrap_or_default() * 1000;
+        let to = record.text("notify_to");
+        let came_at_the_moment = |fault: &Fault| {
+            fault.kind == Kind::ReplyQueueDeleted
+                && !fault.effect.has_missed
+                && fault.effect.queue.as_deref() == Some(to)
+                && (finished..finished.saturating_add(INTO_QUEUE)).contains(&fault.until)
+        };
+        self.faults
+            .iter()
+            .any(|fault| fault.effect.taken.iter().any(is_its_end) || came_at_the_moment(fault))
     }
 }
 
 /// An answer may be under way for so long.
 const UNDER_WAY: Micros = 10_000_000;
+/// An event may take so long from the end of its job into its queue, where nothing is in its way.
+const INTO_QUEUE: Micros = 2_000_000;
 /// An event may wait so long in the outbox after something that kept it from its queue.
 const UNREAD_AFTER: Micros = 30_000_000;

@@ -66,24 +66,27 @@ impl Injector {
         queue: &str,
         taken: &mut Vec<Value>,
     ) -> anyhow::Result<()> {
-        let url = self.world.lock().await.direct_amqp_url(client);
+        // The virtual host "/".
+        let url = format!("{}%2f", self.world.lock().await.direct_amqp_url(client));
         let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
         let cut = format!(
-            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>)), \
-             [exit(element(1, C), kill) || C <- rabbit_amqqueue:consumers(Q)]."
+            r#"{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)),
+               [exit(element(1, C), kill) || C <- rabbit_amqqueue:consumers(Q)]."#
         );
-        ensure!(self.control(vec!["eval".into(), cut]).await, "its reader was not cut off");
-        let (mut if_empty, get) = (QueueDeleteOptions::default(), BasicGetOptions::default());
-        if_empty.if_empty = true;
+        let (get, unheld) = (
+            BasicGetOptions::default(),
+            QueueDeleteOptions { if_unused: true, if_empty: true, nowait: false },
+        );
         loop {
+            let is_cut = self.control(vec!["eval".into(), cut.clone()]).await;
+            ensure!(is_cut, "its reader was not cut off");
             let channel = connection.create_channel().await?;
             while let Some(message) = channel.basic_get(queue.into(), get).await? {
                 taken.push(serde_json::from_slice(&message.delivery.data)?);
             }
-            match channel.queue_delete(queue.into(), if_empty).await {
+            match channel.queue_delete(queue.into(), unheld).await {
                 Ok(_) => return Ok(()),
-                // Something has come in between.
-                Err(error) if is_not_empty(&error) => {}
+                Err(error) if is_held(&error) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -106,7 +109,8 @@ impl Injector {
     }
 }
 
-fn is_not_empty(error: &lapin::Error) -> bool {
+/// Something has come in between, or its reader has come back.
+fn is_held(error: &lapin::Error) -> bool {
     let ErrorKind::ProtocolError(error) = error.kind() else { return false };
     *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)
 }

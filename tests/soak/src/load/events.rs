@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use broker::Connection;
 
-use super::Shared;
+use super::{SPARE, Shared};
 use crate::history::Seen;
 
 /// A queue that is not read for so long goes.
 const EXPIRES_MS: u32 = 3_600_000;
 
-/// After so long a queue is declared again that was deleted, or could not be read.
+/// After so long a queue is declared again that could not be read.
 const AWAY: Duration = Duration::from_millis(300);
-/// The same where everything is to come often: much is sent to it meanwhile, and comes back.
+/// The same of one that is deleted: much is sent to it meanwhile, and comes back.
 const AWAY_LONG: Duration = Duration::from_secs(3);
 
 /// Reads until the end, over as many connections as it takes.
 pub(super) async fn listen(shared: Arc<Shared>, queue: fn(&str) -> String) {
     let queue = queue(shared.client.name());
-    let away = if shared.mix.is_dense { AWAY_LONG } else { AWAY };
+    let away = if queue.ends_with(SPARE) { AWAY_LONG } else { AWAY };
     while !shared.is_over() {
         let ended = tokio::select! {
             ended = read(&shared, &queue) => ended,
