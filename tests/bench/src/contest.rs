@@ -43,8 +43,8 @@ pub struct Contestant {
     pub runs: Vec<f64>,
     /// How many jobs a second another job queue's clients have submitted meanwhile.
     pub submitting: Vec<f64>,
-    /// Processor time of the last run.
-    pub cpu: Option<Cpu>,
+    /// Processor time of a job, of all runs, where the processes are ours.
+    pub cpu: Vec<Cpu>,
     /// What it says of its versions.
     pub versions: Vec<(String, String)>,
 }
@@ -64,7 +64,7 @@ impl Contestant {
             rate,
             runs: Vec::new(),
             submitting: Vec::new(),
-            cpu: None,
+            cpu: Vec::new(),
             versions: Vec::new(),
         }
     }
@@ -103,7 +103,7 @@ impl Contestant {
             bytes: self.bytes,
             ..Traffic::new(format!("{prefix}{}", self.runs.len()), jobs, answers)
         };
-        let mut took = 0.0;
+        let (mut took, mut used) = (0.0, Cpu::default());
         for traffic in [of("w", WARM_UP), of("r", jobs)] {
             let run = traffic::run(ground, &fleet, &traffic).await?;
             let (seconds, cpu) = match make {
@@ -122,8 +122,9 @@ impl Contestant {
             let is_answered = answers != Answers::None;
             took = if is_answered { seconds.max(run.answered) } else { seconds };
             let cpu = if is_answered { run.cpu } else { cpu };
-            self.cpu = Some(cpu.per_job(traffic.jobs));
+            used = cpu.per_job(traffic.jobs);
         }
+        self.cpu.push(used);
         fleet.stop().await?;
         Ok(took)
     }
@@ -132,14 +133,15 @@ impl Contestant {
         ground.empty().await?;
         let fleet = Fleet::start(ground, Make::Ours, Size::ONE).await?;
         let store = ground.store().await?;
-        let mut took = 0.0;
+        let (mut took, mut used) = (0.0, Cpu::default());
         for (prefix, jobs) in [("bw", WARM_UP), ("b", jobs)] {
             let name = format!("{prefix}{}", self.runs.len());
             let traffic = Traffic::new(name, jobs, Answers::Batched);
             let run = bulk::run(ground, &fleet, &traffic).await?;
-            self.cpu = Some(run.cpu.per_job(jobs));
+            used = run.cpu.per_job(jobs);
             took = until_all_done(ground, &store, &traffic, &run).await?.max(run.answered);
         }
+        self.cpu.push(used);
         fleet.stop().await?;
         Ok(took)
     }

@@ -5,6 +5,7 @@ use broker::rights::{SERVER_USER, WORKER_USER};
 use harness::Process;
 
 use crate::ground::Ground;
+use crate::stats::median;
 use crate::traffic::IN_FLIGHT;
 use crate::usage::{cpu_seconds, cpu_seconds_with_children, peak_memory};
 
@@ -78,6 +79,19 @@ impl Cpu {
             workers: each(self.workers),
             client: each(self.client),
         }
+    }
+
+    /// The middle of some runs, for each part by itself; nothing of none.
+    #[must_use]
+    pub fn median(runs: &[Self]) -> Option<Self> {
+        let of = |part: fn(&Self) -> f64| median(&runs.iter().map(part).collect::<Vec<_>>());
+        (!runs.is_empty()).then(|| Self {
+            broker: of(|it| it.broker),
+            store: of(|it| it.store),
+            servers: of(|it| it.servers),
+            workers: of(|it| it.workers),
+            client: of(|it| it.client),
+        })
     }
 
     /// All of it.

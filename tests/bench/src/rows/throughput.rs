@@ -3,6 +3,7 @@
 use nodes::Fsync;
 
 use crate::contest::{Contestant, Who, is_installed};
+use crate::fleet::Cpu;
 use crate::ground::Ground;
 use crate::handlers::ALONE;
 use crate::report::{Bound, Report};
@@ -117,7 +118,7 @@ fn say(contestants: &[Contestant], report: &mut Report) {
             Who::Bulk => 'D',
         };
         let (name, runs) = (contestant.name, &contestant.runs);
-        report.figure_with_cpu(row, name, "jobs/s", runs, contestant.cpu);
+        report.figure_with_cpu(row, name, "jobs/s", runs, Cpu::median(&contestant.cpu));
         if !contestant.submitting.is_empty() {
             report.figure(row, &format!("{name}: submitting"), "jobs/s", &contestant.submitting);
         }
