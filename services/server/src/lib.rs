@@ -1,9 +1,10 @@
 //! The server's roles.
 //!
 //! In reading order: what they share for one [`session`] of connections ([`links`], [`courier`]
-//! with [`outgoing`], [`dispatch`], [`answers`], [`asked`], [`cancel`], [`served`]), and then the
-//! roles: [`registrar`] (with [`line`]), [`inquiry`], [`notifier`], [`scheduler`], [`dropped`],
-//! which reads what the broker drops, and [`salvaged`], which takes off what cannot be read.
+//! with [`outgoing`], [`dispatch`], [`hand`], [`answers`], [`asked`], [`cancel`], [`served`]), and
+//! then the roles: [`registrar`] (with [`line`]), [`inquiry`], [`notifier`], [`scheduler`],
+//! [`dropped`], which reads what the broker drops, and [`salvaged`], which takes off what cannot be
+//! read.
 //!
 //! No role holds state of its own: what must survive is in the store, what is under way is
 //! unacknowledged at the broker, and any of them may be killed at any line.
@@ -17,6 +18,7 @@ pub(crate) mod asked;
 pub(crate) mod cancel;
 pub(crate) mod courier;
 pub(crate) mod dispatch;
+pub(crate) mod hand;
 pub(crate) mod outgoing;
 pub(crate) mod served;
 

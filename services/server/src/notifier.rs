@@ -5,8 +5,7 @@
 //! it reads again when its connections are back; what it leaves behind when it dies is taken over
 //! by another.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Backoff, Retry};
@@ -22,6 +21,7 @@ use tokio::time::Instant;
 use crate::Error;
 use crate::answers;
 use crate::courier::{Courier, Delivered, TOO_LARGE};
+use crate::hand::Hand;
 use crate::links::Links;
 use crate::outgoing::Outgoing;
 
@@ -35,36 +35,7 @@ const LATER_EVERY: Duration = Duration::from_millis(250);
 /// Entries that another notifier left behind are looked for so often, and are those that it has had
 /// for longer than `TAKE_OVER_MS`.
 const TAKE_OVER_EVERY: Duration = Duration::from_secs(10);
-const TAKE_OVER_MS: u64 = 30_000;
-/// More than one has in hand: a chunk in each step, and one between two of them.
-const IN_HAND_MAX: usize = 16 * CHUNK;
-
-/// As whom a server reads the outbox, in every session of it.
-pub(crate) struct Hand {
-    name: String,
-    /// Entries that were read again. One that they failed over, if that is what it was, must not be
-    /// the first thing each time: from then on it waits until it is taken over.
-    again: Mutex<HashSet<String>>,
-}
-
-impl Default for Hand {
-    fn default() -> Self {
-        let name = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
-        Self { name, again: Mutex::default() }
-    }
-}
-
-impl Hand {
-    /// Those of some entries in hand that were not read again before.
-    fn once(&self, mut entries: Vec<Entry>) -> Vec<Entry> {
-        let ids = entries.iter().map(|entry| entry.id.clone()).collect();
-        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *again, ids);
-        entries.retain(|entry| !before.contains(&entry.id));
-        entries
-    }
-}
-
+pub(crate) const TAKE_OVER_MS: u64 = 30_000;
 pub(crate) async fn run(links: Arc<Links>, hand: Arc<Hand>) -> Result<(), Error> {
     let courier =
         Courier::new(&links.publish, &links.direct, links.settings.deliver_timeout()).await?;
@@ -122,10 +93,7 @@ async fn look(
     let mut take_over_at = Instant::now();
     // Whether more was put off, and is due, than one look takes.
     let mut has_more = false;
-    let mut in_hand = hand.once(reader.in_hand(IN_HAND_MAX).await?).into_iter().peekable();
-    while in_hand.peek().is_some() {
-        pass_on(links, in_hand.by_ref().take(CHUNK).collect(), &read).await?;
-    }
+    read_again(links, hand, &mut reader, &read).await?;
     while !links.stop.is_cancelled() {
         let fresh = reader.next(CHUNK, if has_more { 0 } else { WAIT_MS }).await?;
         pass_on(links, fresh, &read).await?;
@@ -146,6 +114,25 @@ async fn look(
                 take_over_at = Instant::now() + TAKE_OVER_EVERY;
             }
             pass_on(links, left_behind, &read).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Page by page: what is in hand may be much, and each page is on its way when the next is read.
+async fn read_again(
+    links: &Links,
+    hand: &Hand,
+    reader: &mut Reader,
+    read: &mpsc::Sender<Read>,
+) -> Result<(), store::Error> {
+    for slot in links.store.keys().slots() {
+        let mut after = "0".to_owned();
+        while !links.stop.is_cancelled() {
+            let page = reader.in_hand(slot, &after, CHUNK).await?;
+            let Some(last) = page.last() else { break };
+            after.clone_from(&last.id);
+            pass_on(links, hand.seldom(page), read).await?;
         }
     }
     Ok(())

@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::hand::Hand;
 use crate::links::Links;
-use crate::notifier::Hand;
 use crate::{Error, Role, Settings, dropped, inquiry, notifier, registrar, salvaged, scheduler};
 
 /// How long roles may take to finish what they have decided.

@@ -291,25 +291,27 @@ impl Reader {
         Ok(entries)
     }
 
-    /// Entries that were read under this name before and not settled.
+    /// Entries of a slot that were read under this name before and not settled, in their order,
+    /// from the first one behind `after`. They count as read anew: nobody takes them over for a
+    /// while.
     ///
     /// # Errors
     /// The reader is of no use any more: make a new one.
-    pub async fn in_hand(&mut self, most: usize) -> Result<Vec<Entry>, Error> {
-        let mut entries = Vec::new();
-        for slot in self.store.keys().slots() {
-            let mut command = redis::cmd("XREADGROUP");
-            command.arg("GROUP").arg(GROUP).arg(&self.consumer).arg("COUNT").arg(most);
-            // From the beginning of what this name holds, and nothing that is new.
-            command.arg("STREAMS").arg(self.store.keys().outbox(slot)).arg("0");
-            if let Value::Array(streams) = self.timed(0, command).await?
-                && let Some(Value::Array(mut parts)) = streams.into_iter().next()
-                && let Some(list) = parts.pop()
-            {
-                entries.extend(stream_entries(slot, list));
-            }
-        }
-        Ok(entries)
+    pub async fn in_hand(
+        &mut self,
+        slot: u16,
+        after: &str,
+        most: usize,
+    ) -> Result<Vec<Entry>, Error> {
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(GROUP).arg(&self.consumer).arg("COUNT").arg(most);
+        // Behind an identifier there is what this name holds, and nothing that is new.
+        command.arg("STREAMS").arg(self.store.keys().outbox(slot)).arg(after);
+        let Value::Array(streams) = self.timed(0, command).await? else { return Ok(Vec::new()) };
+        let Some(Value::Array(mut parts)) = streams.into_iter().next() else {
+            return Ok(Vec::new());
+        };
+        Ok(parts.pop().map(|list| stream_entries(slot, list)).unwrap_or_default())
     }
 
     /// A peer that vanished without a word would be waited for.

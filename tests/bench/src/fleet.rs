@@ -198,7 +198,7 @@ async fn start(ground: &Ground, program: &str, role: &str, user: &str) -> anyhow
         ("COUNTERFOIL_AMQP_URL", ground.amqp_url(user)),
         ("COUNTERFOIL_REDIS_URL", ground.redis_url(user)),
         ("COUNTERFOIL_LOG_FILTER", "warn".to_owned()),
-        // As many as BullMQ and apalis-redis may have in hand; Celery and Dramatiq have fewer.
+        // As BullMQ and apalis-redis, nearly; Celery and Dramatiq have fewer in hand.
         ("COUNTERFOIL_WORKER_SLOTS", IN_FLIGHT.to_string()),
     ];
     let environment = environment.map(|(name, value)| (name.to_owned(), value));

@@ -38,7 +38,7 @@ pub struct Figure {
     pub median: f64,
     /// The runs, in their order.
     pub runs: Vec<f64>,
-    /// Processor time of the last run, in microseconds a job.
+    /// Processor time, in microseconds a job: of each part the middle of the runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_us_per_job: Option<Cpu>,
 }

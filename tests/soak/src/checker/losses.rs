@@ -52,7 +52,7 @@ impl Losses {
         answer["accepted_at"].as_str().and_then(micros).is_some_and(|at| self.hold(at))
     }
 
-    /// Whether the retirement that an answer tells of may have been lost after the answer was given.
+    /// Whether the retirement that an answer tells of may have been lost after it was told.
     pub(super) fn hold_retired(&self, answer: &Value, heard: Micros) -> bool {
         let Some(at) = answer["retired_at"].as_str().and_then(micros) else { return false };
         let holds = |(from, to): &(Micros, Micros)| {

@@ -17,8 +17,8 @@ use crate::load::spare_queue;
 
 /// For so long a queue is full.
 const FULL: Duration = Duration::from_millis(1500);
-/// To delete one takes no longer, or the broker is away.
-const DELETED_WITHIN: Duration = Duration::from_secs(10);
+/// To delete one takes no longer, or the broker is away. Other faults may hold the nodes first.
+const DELETED_WITHIN: Duration = Duration::from_secs(30);
 const POLICY: &str = "full";
 /// Nothing fits in, and whoever publishes is told so.
 const NOTHING_FITS: &str = r#"{"max-length":0,"overflow":"reject-publish"}"#;
