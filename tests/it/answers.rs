@@ -85,10 +85,7 @@ async fn h34_a_genuine_ticket_without_a_record_is_forgotten_and_an_invented_one_
 async fn h34_a_genuine_ticket_of_a_lost_record_is_told_with_the_stretch_that_was_lost()
 -> anyhow::Result<()> {
     let mut world = World::new().await?;
-    let port = nodes::ports::free(1)?[0];
-    let directory = world.directory.join("redis");
-    let mut redis = nodes::Redis::start(&directory, port, nodes::Fsync::Everysec)?;
-    world.settings.redis.url = redis.url();
+    let mut redis = world.own_redis(nodes::Fsync::Everysec)?;
     let server = world.server().await?;
     let shop = world.raw("shop").await?;
     let mut inbox = shop.inbox("a").await?;
@@ -97,7 +94,7 @@ async fn h34_a_genuine_ticket_of_a_lost_record_is_told_with_the_stretch_that_was
     let ticket = receipt.text("ticket").to_owned();
     // It comes back without what it had written last: here, without anything.
     redis.kill();
-    std::fs::remove_dir_all(directory.join("appendonlydir"))?;
+    std::fs::remove_dir_all(world.directory.join("redis/appendonlydir"))?;
     redis.start_again()?;
     let mut answer;
     loop {

@@ -16,10 +16,7 @@ const AT_ONCE: Duration = Duration::from_secs(15);
 async fn what_a_notifier_has_in_hand_when_its_store_fails_is_sent_again_at_once()
 -> anyhow::Result<()> {
     let mut world = World::new().await?;
-    let port = nodes::ports::free(1)?[0];
-    let directory = world.directory.join("redis");
-    let redis = nodes::Redis::start(&directory, port, nodes::Fsync::Everysec)?;
-    world.settings.redis.url = redis.url();
+    let redis = world.own_redis(nodes::Fsync::Everysec)?;
     // Longer than the test: what is in hand stays there.
     let patient = |settings: &mut server::Settings| settings.deliver_timeout_ms = 120_000;
     let (server, worker) = (world.server_with(patient).await?, world.demo_worker().await?);

@@ -1,7 +1,7 @@
 //! The queue of requests, and what stands between a request and its answer.
 
 use harness::World;
-use nodes::{Fsync, Redis, ports};
+use nodes::Fsync;
 use serde_json::json;
 
 use crate::commands::{Runner, commands_of};
@@ -55,9 +55,7 @@ async fn the_queue_of_requests_may_be_a_classic_one() -> anyhow::Result<()> {
 async fn a_question_about_a_recorded_job_does_not_wait_for_the_registrars_scripts()
 -> anyhow::Result<()> {
     let mut world = World::new().await?;
-    let port = ports::free(1)?[0];
-    let redis = Redis::start(&world.directory.join("redis"), port, Fsync::Everysec)?;
-    world.settings.redis.url = redis.url();
+    let redis = world.own_redis(Fsync::Everysec)?;
     let server = world.server().await?;
     let shop = world.raw("shop").await?;
     let mut inbox = shop.inbox("a").await?;
@@ -89,9 +87,7 @@ async fn a_question_about_a_recorded_job_does_not_wait_for_the_registrars_script
 #[tokio::test]
 async fn what_one_connection_finds_demoted_the_other_leaves_too() -> anyhow::Result<()> {
     let mut world = World::new().await?;
-    let port = ports::free(1)?[0];
-    let redis = Redis::start(&world.directory.join("redis"), port, Fsync::Everysec)?;
-    world.settings.redis.url = redis.url();
+    let redis = world.own_redis(Fsync::Everysec)?;
     let store = world.store().await?;
     let apart = store.apart();
     apart.served_types().await?;

@@ -98,9 +98,7 @@ async fn all_found(world: &World, inbox: &mut Inbox, last: &str) -> anyhow::Resu
 #[tokio::test]
 async fn h3_no_negative_is_said_while_something_in_front_is_undecided() -> anyhow::Result<()> {
     let mut world = World::new().await?;
-    let port = nodes::ports::free(1)?[0];
-    let redis = nodes::Redis::start(&world.directory.join("redis"), port, nodes::Fsync::Everysec)?;
-    world.settings.redis.url = redis.url();
+    let redis = world.own_redis(nodes::Fsync::Everysec)?;
     let server = world.server().await?;
     let shop = world.raw("shop").await?;
     let mut inbox = shop.inbox("a").await?;
@@ -131,9 +129,7 @@ async fn h3_no_negative_is_said_while_something_in_front_is_undecided() -> anyho
 #[tokio::test]
 async fn h3_forgotten_scripts_are_loaded_again() -> anyhow::Result<()> {
     let mut world = World::new().await?;
-    let port = nodes::ports::free(1)?[0];
-    let redis = nodes::Redis::start(&world.directory.join("redis"), port, nodes::Fsync::Everysec)?;
-    world.settings.redis.url = redis.url();
+    let redis = world.own_redis(nodes::Fsync::Everysec)?;
     let (server, worker) = (world.server().await?, world.demo_worker().await?);
     let shop = world.client("shop")?;
     let mut connection =

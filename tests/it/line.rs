@@ -49,9 +49,7 @@ async fn h2_what_is_returned_to_the_line_comes_again_first() -> anyhow::Result<(
 #[tokio::test]
 async fn h3_a_time_out_in_front_of_a_question_is_no_reason_to_say_unknown() -> anyhow::Result<()> {
     let mut world = World::new().await?;
-    let port = nodes::ports::free(1)?[0];
-    let redis = nodes::Redis::start(&world.directory.join("redis"), port, Fsync::Everysec)?;
-    world.settings.redis.url = redis.url();
+    let redis = world.own_redis(Fsync::Everysec)?;
     world.settings.redis.response_timeout_ms = 300;
     let server = world.server().await?;
     let shop = world.raw("shop").await?;

@@ -56,10 +56,7 @@ async fn promise_02_a_receipt_means_that_the_record_survives_a_crash_of_the_stor
 -> anyhow::Result<()> {
     // A Redis of its own with appendfsync always, killed right after the receipt.
     let mut world = World::new().await?;
-    let directory = world.directory.join("redis");
-    let port = nodes::ports::free(1)?[0];
-    let mut redis = nodes::Redis::start(&directory, port, nodes::Fsync::Always)?;
-    world.settings.redis.url = redis.url();
+    let mut redis = world.own_redis(nodes::Fsync::Always)?;
     let server = world.server().await?;
     let shop = world.raw("shop").await?;
     let mut inbox = shop.inbox("a").await?;

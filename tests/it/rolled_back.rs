@@ -22,9 +22,7 @@ impl Power {
     /// Puts the world on a Redis of its own.
     pub(crate) fn of(world: &mut World) -> anyhow::Result<Self> {
         let directory = world.directory.join("redis");
-        let port = nodes::ports::free(1)?[0];
-        let redis = Redis::start(&directory, port, Fsync::Everysec)?;
-        world.settings.redis.url = redis.url();
+        let redis = world.own_redis(Fsync::Everysec)?;
         let log = directory.join("appendonlydir/appendonly.aof.1.incr.aof");
         Ok(Self { redis, log })
     }

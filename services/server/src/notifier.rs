@@ -36,6 +36,7 @@ const LATER_EVERY: Duration = Duration::from_millis(250);
 /// for longer than `TAKE_OVER_MS`.
 const TAKE_OVER_EVERY: Duration = Duration::from_secs(10);
 pub(crate) const TAKE_OVER_MS: u64 = 30_000;
+
 pub(crate) async fn run(links: Arc<Links>, hand: Arc<Hand>) -> Result<(), Error> {
     let courier =
         Courier::new(&links.publish, &links.direct, links.settings.deliver_timeout()).await?;

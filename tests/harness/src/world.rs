@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use broker::definitions::{Definitions, User};
 use broker::management::Management;
 use broker::rights::Role;
-use nodes::PASSWORD;
 use nodes::shared::{ADMINISTRATOR, Nodes, USERS, acquire};
+use nodes::{Fsync, PASSWORD, Redis, ports};
 use serde::Deserialize;
 use server::Server;
 use store::{JobName, Record, Store};
@@ -249,6 +249,16 @@ impl World {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()
+    }
+
+    /// Starts a Redis of this world's own, which may be killed, and makes it the world's store.
+    ///
+    /// # Errors
+    /// It did not come up.
+    pub fn own_redis(&mut self, fsync: Fsync) -> anyhow::Result<Redis> {
+        let redis = Redis::start(&self.directory.join("redis"), ports::free(1)?[0], fsync)?;
+        self.settings.redis.url = redis.url();
+        Ok(redis)
     }
 
     /// Runs a command of `rabbitmqctl` on the shared node.
