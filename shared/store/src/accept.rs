@@ -209,19 +209,21 @@ impl Store {
             .arg(name.client.as_str())
             .arg(name.job_id.as_str())
             .arg(u8::from(is_pushed))
-            .arg("ticket")
-            .arg(ticket.to_string())
-            .arg("type")
-            .arg(submission.job_type.as_str())
-            .arg("queue")
-            .arg(submission.queue.as_str())
-            .arg("payload_bytes")
-            .arg(submission.payload_bytes)
+            // What is looked for most often comes first, as in the script.
             .arg("dispatch")
-            .arg(submission.dispatch);
+            .arg(submission.dispatch)
+            .arg("type")
+            .arg(submission.job_type.as_str());
         for (field, value) in spec_fields(&submission.spec) {
             call = call.arg(field).arg(value);
         }
+        call = call
+            .arg("ticket")
+            .arg(ticket.to_string())
+            .arg("queue")
+            .arg(submission.queue.as_str())
+            .arg("payload_bytes")
+            .arg(submission.payload_bytes);
         if let Some(replayed) = &submission.replay_of {
             call = call.arg("replay_of").arg(replayed.as_str());
         }

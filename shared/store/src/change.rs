@@ -7,6 +7,7 @@ use protocol::UnixMillis;
 
 use crate::each::JobCall;
 use crate::keys::JobName;
+use crate::lost::OF_ANY_RUN;
 use crate::reply::Reply;
 use crate::scripts;
 use crate::{Error, Store};
@@ -215,6 +216,8 @@ impl Store {
             Timer::NowIfDetached => "detached".to_owned(),
             Timer::LeaseEnd => "lease".to_owned(),
         };
+        let of_any_run = change.delete.iter().filter(|field| OF_ANY_RUN.contains(field));
+        let others = change.delete.iter().filter(|field| !OF_ANY_RUN.contains(field));
         let mut call = JobCall::new(slot, all)
             .arg(change.name.member())
             .arg(change.event.as_str())
@@ -225,7 +228,7 @@ impl Store {
             .arg(one_line(&change.detail))
             .arg(self.settings().outbox_per_client_max)
             .arg(u8::from(change.redispatch))
-            .arg("")
+            .arg(of_any_run.clone().count())
             .arg(match change.unless {
                 Unless::Nothing => "",
                 Unless::CancelAsked => "cancel",
@@ -246,7 +249,7 @@ impl Store {
         for (field, value) in &change.set {
             call = call.arg(*field).arg(value.as_slice());
         }
-        change.delete.iter().fold(call, |call, field| call.arg(*field))
+        of_any_run.chain(others).fold(call, |call, field| call.arg(*field))
     }
 }
 

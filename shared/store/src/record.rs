@@ -318,9 +318,9 @@ pub(crate) fn spec_fields(spec: &Spec) -> Vec<(&'static str, String)> {
             fields.push((name, value));
         }
     };
+    put("notify", Some(spec.notify.clone()));
     put("reply_to", spec.reply_to.clone());
     put("correlation_id", spec.correlation_id.clone());
-    put("notify", Some(spec.notify.clone()));
     put("notify_to", spec.notify_to.clone());
     put("batch", spec.batch.then(|| "1".to_owned()));
     put("not_before", spec.not_before.map(|t| t.0.to_string()));

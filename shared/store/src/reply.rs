@@ -1,4 +1,5 @@
-//! Reading what a script returned: a word and its parts.
+//! Reading what a script returned: a word and its parts, as a list or, which costs Redis less, as
+//! one text with blanks between them.
 
 use std::str::FromStr;
 
@@ -13,6 +14,9 @@ impl Reply {
     pub(crate) fn new(value: Value) -> Result<Self, Error> {
         match value {
             Value::Array(parts) => parts.into_iter().map(part).collect::<Result<_, _>>().map(Self),
+            Value::BulkString(text) => {
+                Ok(Self(text.split(|byte| *byte == b' ').map(|part| Some(part.to_vec())).collect()))
+            }
             other => Ok(Self(vec![part(other)?])),
         }
     }

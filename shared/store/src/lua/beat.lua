@@ -6,7 +6,7 @@
 -- Bounded by a constant.
 local seen = redis.call('HMGET', KEYS[1], 'fence', 'owner', 'detached', 'deadline',
   'cancel_requested')
-if seen[1] ~= ARGV[2] or not seen[2] then return { 'lost' } end
+if seen[1] ~= ARGV[2] or not seen[2] then return 'lost' end
 local lease = now_ms() + tonumber(ARGV[3])
 if ARGV[5] == '1' then
   redis.call('HSET', KEYS[1], 'lease_until', text(lease), 'detached', 1, 'payload', ARGV[4])
@@ -15,4 +15,4 @@ else
   redis.call('HSET', KEYS[1], 'lease_until', text(lease))
   if seen[3] or seen[5] then set_timer(ARGV[1], lease, seen[4], '0') end
 end
-return { 'held', seen[5] or '' }
+return 'held ' .. (seen[5] or '')

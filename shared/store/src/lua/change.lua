@@ -35,6 +35,17 @@ local function text(number)
   return known
 end
 
+-- A text as a number. Lua reads each one twice; most are small, and the same for many jobs.
+local numbers = {}
+local function number(digits)
+  local known = numbers[digits]
+  if not known then
+    known = tonumber(digits)
+    numbers[digits] = known
+  end
+  return known
+end
+
 -- What was gathered for a key.
 local function of(gathered, key)
   local found = gathered[key]
@@ -119,7 +130,8 @@ end
 -- One line of the timeline: "<revision> <ms> <event> <state> <attempt> <detail>".
 -- Progress overwrites progress; past the limit the oldest line after the first few goes.
 local function remember(revision, at, event, state, attempt, detail, joins)
-  local line = table.concat({ text(revision), text(at), event, state, text(attempt), detail }, ' ')
+  local line = text(revision) .. ' ' .. text(at) .. ' ' .. event .. ' ' .. state .. ' '
+    .. text(attempt) .. ' ' .. detail
   if joins then
     local last = redis.call('LINDEX', KEYS[2], -1)
     if last and string.match(last, '^%d+ %d+ (%S+)') == event then

@@ -23,14 +23,9 @@ next_arg = next_arg + #ARGV
 local replies, failure = {}, nil
 for n = 1, tonumber(every_arg[1]) do
   if n > 1 then
-    for _, place in ipairs(own_keys) do
-      KEYS[place] = every_key[next_key]
-      next_key = next_key + 1
-    end
-    for _, place in ipairs(own_args) do
-      ARGV[place] = every_arg[next_arg]
-      next_arg = next_arg + 1
-    end
+    for m = 1, #own_keys do KEYS[own_keys[m]] = every_key[next_key + m - 1] end
+    for m = 1, #own_args do ARGV[own_args[m]] = every_arg[next_arg + m - 1] end
+    next_key, next_arg = next_key + #own_keys, next_arg + #own_args
   end
   local is_done, reply = pcall(change)
   if is_done then
