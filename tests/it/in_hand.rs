@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use harness::{World, eventually};
+use job::{ClientName, JobId};
+use store::JobName;
+use store::outbox::Outcome;
 use tokio::time::timeout;
 
 use crate::hanging::Hanging;
@@ -65,5 +68,33 @@ async fn what_a_notifier_has_in_hand_when_its_store_fails_is_sent_again_at_once(
     worker.stop().await?;
     server.stop().await?;
     redis.stop();
+    Ok(())
+}
+
+/// One key that a foreign hand has written used to keep the other entries of the call waiting, and
+/// counted as waiting for ever.
+#[tokio::test]
+async fn an_entry_is_settled_though_a_key_of_another_type_stands_where_its_job_is_to_be()
+-> anyhow::Result<()> {
+    let world = World::new().await?;
+    let (store, client) = (world.store().await?, ClientName::parse("shop")?);
+    let name = |id: &str| {
+        anyhow::Ok(JobName { client: ClientName::parse("shop")?, job_id: JobId::parse(id)? })
+    };
+    for id in ["A-1", "A-2", "A-3"] {
+        store.post_receipt(&name(id)?, "reply.shop.a", None, "t", b"{}").await?;
+    }
+    let mut redis =
+        redis::Client::open(world.redis_url())?.get_multiplexed_async_connection().await?;
+    let key = store.keys().job(&name("A-2")?);
+    redis::cmd("SET").arg(&key).arg("foreign").exec_async(&mut redis).await?;
+
+    let mut reader = store.outbox_reader("a test").await?;
+    let read = reader.next(10, 1000).await?;
+    assert_eq!(read.len(), 3);
+    let settled: Vec<_> = read.into_iter().map(|entry| (entry, Outcome::Delivered)).collect();
+    store.settle(&settled).await?;
+    assert_eq!(store.outbox_waiting(&client).await?, 0);
+    assert!(reader.in_hand(0, "0", 10).await?.is_empty());
     Ok(())
 }

@@ -162,13 +162,13 @@ impl Model {
             self.put_off.insert(Taken { tries: taken.tries + 1, ..taken }, again);
             return is_there;
         }
+        if !is_there {
+            return false;
+        }
         self.outbox.retain(|it| it.number != taken.number);
         self.put_off.remove(&taken);
-        // What the broker has confirmed is noted though somebody else has settled the entry.
-        if is_there || is_delivered(outcome) {
-            self.note(of, outcome);
-        }
-        is_there
+        self.note(of, outcome);
+        true
     }
 
     /// The ledger of a job, which its tombstone keeps: the newest event that was delivered, and
@@ -187,7 +187,7 @@ impl Model {
         }
         let revision: u64 = of.get("revision").parse().unwrap_or(0);
         match outcome {
-            Outcome::Undeliverable(reason) if !is_delivered(outcome) => {
+            Outcome::Undeliverable(reason) if !reason.is_empty() => {
                 fields.set("undeliverable", fields.count("undeliverable") + 1);
                 fields.set("undeliverable_reason", reason);
                 let oldest = fields.number("undeliverable_from").unwrap_or(u64::MAX);
@@ -226,14 +226,5 @@ impl Model {
             name.client == *client && self.keys.slot(name) == slot && it.is_job()
         });
         jobs.filter(|(_, it)| !it.is_finished()).count() as u64
-    }
-}
-
-/// Nobody gives up without a reason.
-fn is_delivered(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Delivered => true,
-        Outcome::Undeliverable(reason) => reason.is_empty(),
-        Outcome::Later(_) => false,
     }
 }

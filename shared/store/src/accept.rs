@@ -209,7 +209,7 @@ impl Store {
             .arg(name.client.as_str())
             .arg(name.job_id.as_str())
             .arg(u8::from(is_pushed))
-            // What is looked for most often comes first, as in the script.
+            // What each change looks for comes first, as in the script.
             .arg("dispatch")
             .arg(submission.dispatch)
             .arg("type")

@@ -7,7 +7,7 @@ use protocol::UnixMillis;
 
 use crate::each::JobCall;
 use crate::keys::JobName;
-use crate::lost::OF_ANY_RUN;
+use crate::lost::NOT_OF_A_FIRST_RUN;
 use crate::reply::Reply;
 use crate::scripts;
 use crate::{Error, Store};
@@ -216,8 +216,9 @@ impl Store {
             Timer::NowIfDetached => "detached".to_owned(),
             Timer::LeaseEnd => "lease".to_owned(),
         };
-        let of_any_run = change.delete.iter().filter(|field| OF_ANY_RUN.contains(field));
-        let others = change.delete.iter().filter(|field| !OF_ANY_RUN.contains(field));
+        let always = change.delete.iter().filter(|field| !NOT_OF_A_FIRST_RUN.contains(field));
+        let not_of_a_first_run =
+            change.delete.iter().filter(|field| NOT_OF_A_FIRST_RUN.contains(field));
         let mut call = JobCall::new(slot, all)
             .arg(change.name.member())
             .arg(change.event.as_str())
@@ -228,7 +229,7 @@ impl Store {
             .arg(one_line(&change.detail))
             .arg(self.settings().outbox_per_client_max)
             .arg(u8::from(change.redispatch))
-            .arg(of_any_run.clone().count())
+            .arg(always.clone().count())
             .arg(match change.unless {
                 Unless::Nothing => "",
                 Unless::CancelAsked => "cancel",
@@ -249,7 +250,7 @@ impl Store {
         for (field, value) in &change.set {
             call = call.arg(*field).arg(value.as_slice());
         }
-        of_any_run.chain(others).fold(call, |call, field| call.arg(*field))
+        always.chain(not_of_a_first_run).fold(call, |call, field| call.arg(*field))
     }
 }
 

@@ -5,9 +5,9 @@ use job::Event;
 use crate::change::{Change, Right, Unless};
 use crate::record::{Record, number};
 
-/// Fields that any run may leave. Others of the lists below are there only after a run that was not
-/// the job's first one, or that was detached or asked to stop.
-pub(crate) const OF_ANY_RUN: &[&str] = &["owner", "lease_until", "report_hash", "due_at"];
+/// Fields that no job has while its first run goes on, unless that was detached or asked to stop.
+pub(crate) const NOT_OF_A_FIRST_RUN: &[&str] =
+    &["detached", "alone", "lost", "cancel_requested", "payload"];
 /// Fields that mean something only while somebody runs the job.
 pub const LEASE: &[&str] = &["owner", "lease_until", "detached", "alone"];
 /// The same, and what goes from run to run until one has an outcome.

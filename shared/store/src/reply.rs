@@ -11,6 +11,7 @@ use crate::Error;
 pub(crate) struct Reply(Vec<Option<Vec<u8>>>);
 
 impl Reply {
+    /// A list has any parts; the parts of a text hold no blank.
     pub(crate) fn new(value: Value) -> Result<Self, Error> {
         match value {
             Value::Array(parts) => parts.into_iter().map(part).collect::<Result<_, _>>().map(Self),

@@ -47,7 +47,7 @@ pub struct Plan {
     pub peers: Peers,
     /// Questions of each measurement.
     pub questions: usize,
-    /// So many jobs are queued to see what that costs, one after the other.
+    /// So many jobs are queued to see what that costs: the fewest first, and after each other one.
     pub queued: &'static [usize],
 }
 

@@ -17,28 +17,28 @@ local record = redis.call('HGET', KEYS[1], 'record')
 if record == 'voided' then return 'voided' end
 local at = now_ms()
 if record == 'retired' or record == 'job' then
-  local seen = redis.call('HMGET', KEYS[1], 'record', 'digest', 'state', 'attempt', 'dispatch',
+  local seen = redis.call('HMGET', KEYS[1], 'digest', 'state', 'attempt', 'dispatch',
     'dispatched_at', 'epoch', 'accepted_at', 'fence', 'detached', 'lease_until')
-  if seen[2] ~= ARGV[2] then return 'conflict ' .. (seen[2] or '') end
+  if seen[1] ~= ARGV[2] then return 'conflict ' .. (seen[1] or '') end
   if record == 'retired' then return 'forgotten' end
   -- This very call again: its first answer was lost on the way.
-  if seen[9] == '0-' .. ARGV[13] and seen[3] == ARGV[4] then return 'accepted ' .. seen[8] end
-  local waits = at - tonumber(seen[6] or seen[8])
-  local is_older = seen[7] ~= ARGV[12]
+  if seen[8] == '0-' .. ARGV[13] and seen[2] == ARGV[4] then return 'accepted ' .. seen[7] end
+  local waits = at - tonumber(seen[5] or seen[7])
+  local is_older = seen[6] ~= ARGV[12]
   if ARGV[6] == '' then return 'duplicate' end
   -- It may be that no message is out, or that one is: it is sent again under the number that it
   -- has. Another number would make a message that is out worthless, and whoever took it might die
   -- before sending its own. The epoch stays for the same reason: it says that this was not heard of
   -- since, until it is claimed.
-  if seen[3] == ARGV[7] and (is_older
-    or (seen[4] == '0' and (ARGV[5] == '1' or waits > tonumber(ARGV[6])))) then
+  if seen[2] == ARGV[7] and (is_older
+    or (seen[3] == '0' and (ARGV[5] == '1' or waits > tonumber(ARGV[6])))) then
     redis.call('HSET', KEYS[1], 'dispatched_at', at)
-    return 'redispatch ' .. seen[5]
+    return 'redispatch ' .. seen[4]
   end
   -- The store was rolled back since it started, and nobody runs it: its end was lost, and its
   -- message with it. The claim tells by the epoch that it may start it.
-  if seen[3] == ARGV[8] and is_older and not seen[10] and tonumber(seen[11] or 0) <= at then
-    return 'redispatch ' .. seen[5]
+  if seen[2] == ARGV[8] and is_older and not seen[9] and tonumber(seen[10] or 0) <= at then
+    return 'redispatch ' .. seen[4]
   end
   return 'duplicate'
 end
@@ -50,7 +50,7 @@ if count(KEYS[8], ARGV[17], 1) > most and most > 0 then
   return 'quota'
 end
 if record then redis.call('DEL', KEYS[1]) end
--- In the order in which they are looked for most often: Redis searches a small hash from its front.
+-- What each change looks for comes first: Redis searches a small hash from its front.
 redis.call('HSET', KEYS[1], 'record', 'job', 'state', ARGV[4], 'revision', '1',
   'fence', '0-' .. ARGV[13], 'attempt', '0', 'epoch', ARGV[12], 'changed_at', text(at),
   'client', ARGV[17], 'job_id', ARGV[18], 'digest', ARGV[2], 'accepted_at', text(at),

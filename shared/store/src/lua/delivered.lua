@@ -9,8 +9,9 @@
 
 -- The ledger is of the queue that events go to now. An earlier one was given up by the client.
 local function note(job, is_event, revision, reason, to)
-  local seen = redis.call('HMGET', job, 'record', 'notify_to', 'reply_to', 'delivered_revision')
-  -- Not of an identifier that was refused, voided or forgotten altogether; a tombstone has one.
+  local seen = redis.pcall('HMGET', job, 'record', 'notify_to', 'reply_to', 'delivered_revision')
+  -- Not of an identifier that was refused, voided or forgotten altogether, nor a key of another
+  -- type, which somebody else has written; a tombstone has one.
   if seen[1] ~= 'job' and seen[1] ~= 'retired' then return end
   if is_event and to ~= (seen[2] or seen[3] or '') then return end
   if reason ~= '' then
@@ -25,27 +26,24 @@ local function note(job, is_event, revision, reason, to)
   end
 end
 
--- What was delivered is taken out in one go, because Redis looks each time for the first entry that
--- is left. It does not say then which were gone before; but what the broker has confirmed is noted
--- in any case, and as often as one likes. What was given up is counted, so that is noted only by
--- whoever takes it out.
-local all, delivered, there = {}, {}, 0
-for n = 4, #KEYS do
-  local first = 3 + (n - 4) * 6
-  local id, member, is_event, revision, reason, to = unpack(ARGV, first, first + 5)
-  all[#all + 1] = id
-  if member ~= '' then redis.call('ZREM', KEYS[3], member) end
-  local is_noted = reason == ''
-  if is_noted then
-    delivered[#delivered + 1] = id
-  elseif redis.call('XDEL', KEYS[1], id) == 1 then
-    there, is_noted = there + 1, true
-  end
-  if is_noted then note(KEYS[n], is_event == '1', revision, reason, to) end
+-- From the last one on: whenever the first entry of a stream goes, Redis looks for the next one.
+local is_there = {}
+for n = #KEYS, 4, -1 do
+  is_there[n] = redis.call('XDEL', KEYS[1], ARGV[3 + (n - 4) * 6]) == 1
 end
-if #delivered > 0 then there = there + redis.call('XDEL', KEYS[1], unpack(delivered)) end
-redis.call('XACK', KEYS[1], ARGV[1], unpack(all))
-if there > 0 and redis.call('HINCRBY', KEYS[2], ARGV[2], -there) <= 0 then
+local there = {}
+for n = 4, #KEYS do
+  if is_there[n] then
+    local first = 3 + (n - 4) * 6
+    local member = ARGV[first + 1]
+    there[#there + 1] = ARGV[first]
+    if member ~= '' then redis.call('ZREM', KEYS[3], member) end
+    note(KEYS[n], ARGV[first + 2] == '1', ARGV[first + 3], ARGV[first + 4], ARGV[first + 5])
+  end
+end
+if #there == 0 then return 0 end
+redis.call('XACK', KEYS[1], ARGV[1], unpack(there))
+if redis.call('HINCRBY', KEYS[2], ARGV[2], -#there) <= 0 then
   redis.call('HDEL', KEYS[2], ARGV[2])
 end
-return there
+return #there

@@ -7,7 +7,7 @@
 --       5 dispatch number ('' any)   6 timer ('' none, '+ms' from now, ms,
 --       'detached': now if the run no longer depends on a message, 'lease': when the lease ends)
 --       7 detail for the timeline   8 outbox bound   9 '1' if a new dispatch number is due
---       10 how many of the fields to delete any run may leave: they are the first ones
+--       10 how many of the fields to delete a first run may have: they come first
 --       11 'cancel' if it gives way to a cancellation that was asked for, 'lease' if to a lease
 --       that runs, 'watched' if to that or a run that needs its message, '' otherwise
 --       12 the field that holds the right to change: the fence, or the hash of the report token
@@ -93,10 +93,10 @@ elseif due then
 end
 redis.call('HSET', KEYS[1], unpack(fields))
 local first_deleted, last_deleted = next_arg + given + 1, #ARGV
--- The first run of its job says so, which nobody has detached or asked to stop: it has left no
--- others, and to look for what is not there takes longest.
-local is_first = ARGV[12] == 'fence' and string.sub(ARGV[4], 1, 2) == '1-' and seen[10]
-if is_first and not is_watched then
+-- The first run of its job says so, which has its lease, and which nobody has detached or asked to
+-- stop: the others are not there, and to look for what is not there takes longest.
+local is_first = ARGV[12] == 'fence' and string.sub(ARGV[4], 1, 2) == '1-'
+if is_first and seen[10] and not is_watched then
   last_deleted = next_arg + given + number(ARGV[10])
 end
 if first_deleted <= last_deleted then

@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use anyhow::Context as _;
 use nodes::Fsync;
 
-use crate::fleet::{Fleet, Make, Size};
+use crate::fleet::{Cpu, Fleet, Make, Size};
 use crate::ground::Ground;
 use crate::report::{Bound, Report};
+use crate::stats::median;
 use crate::traffic::{self, Answers, Run, Traffic};
 use crate::usage::peak_memory;
 use crate::verify::{run_to_the_end, until_all_done_at_cost, until_all_queued};
@@ -19,24 +20,73 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// Before anything is counted.
 const WARM_UP: usize = 2000;
 
-/// Measures it.
+/// What one number of queued jobs has cost.
+#[derive(Debug, Clone, Copy)]
+struct Growth {
+    /// Processor time of a job, in microseconds; the store's is with that for rewriting its log.
+    cpu: Cpu,
+    /// Microseconds of it for that.
+    rewriting: f64,
+    /// Bytes in Redis of a queued job, and of a finished one.
+    bytes: [f64; 2],
+    /// The most memory of server, worker, RabbitMQ and Redis, in MiB.
+    memory: [f64; 4],
+}
+
+/// Measures it. The fewest are measured again after each of the others, because the machine may be
+/// another one minutes later.
 ///
 /// # Errors
 /// A job did not succeed.
 pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
-    let mut costs = Vec::new();
-    for jobs in plan.queued {
-        costs.push(measure_with(*jobs, report).await?);
+    let Some((fewest, others)) = plan.queued.split_first() else { return Ok(()) };
+    let mut of_the_fewest = vec![measure_with(*fewest).await?];
+    let mut of_others = Vec::new();
+    for jobs in others {
+        of_others.push((*jobs, [measure_with(*jobs).await?]));
+        of_the_fewest.push(measure_with(*fewest).await?);
     }
-    if let [first, .., last] = costs[..] {
+    tell(*fewest, &of_the_fewest, report);
+    for (jobs, runs) in &of_others {
+        tell(*jobs, runs, report);
+    }
+    let cost = |runs: &[Growth]| median(&each(runs, |it| it.cpu.sum()));
+    if let Some((_, most)) = of_others.last() {
         let bound = Bound::at_most(Some(1.15), None);
-        report.ratio('G', "cost of a job with most queued, against fewest", &[last / first], bound);
+        let ratio = cost(most) / cost(&of_the_fewest);
+        report.ratio('G', "cost of a job with most queued, against fewest", &[ratio], bound);
     }
     Ok(())
 }
 
-/// Queues so many, then has them done; the processor time of a job.
-async fn measure_with(jobs: usize, report: &mut Report) -> anyhow::Result<f64> {
+fn each(runs: &[Growth], what: impl Fn(&Growth) -> f64) -> Vec<f64> {
+    runs.iter().map(what).collect()
+}
+
+/// Says what one number of jobs has cost.
+fn tell(jobs: usize, runs: &[Growth], report: &mut Report) {
+    let row = |what: &str| format!("{what}, {jobs} queued");
+    let cpu = Cpu::median(&runs.iter().map(|it| it.cpu).collect::<Vec<_>>());
+    let all = each(runs, |it| it.cpu.sum());
+    report.figure_with_cpu('G', &row("processor time"), "us/job", &all, cpu);
+    let rewriting = each(runs, |it| it.rewriting);
+    report.figure('G', &row("Redis rewriting its log"), "us/job", &rewriting);
+    report.figure('G', &row("Redis, a queued job"), "bytes", &each(runs, |it| it.bytes[0]));
+    let finished = each(runs, |it| it.bytes[1]);
+    report.figure('G', &row("Redis, a finished job"), "bytes", &finished);
+    let bound = Bound::at_most(None, Some(1000.0));
+    report.ratio('G', &row("bytes in Redis of a finished job"), &finished, bound);
+    for (place, of) in ["server", "worker", "RabbitMQ", "Redis"].iter().enumerate() {
+        let memory = each(runs, |it| it.memory[place]);
+        report.figure('G', &row(&format!("memory of {of}")), "MiB", &memory);
+    }
+    let ours = each(runs, |it| it.memory[0].max(it.memory[1]));
+    let bound = Bound::at_most(Some(64.0), None);
+    report.ratio('G', &row("MiB of our largest process"), &ours, bound);
+}
+
+/// Queues so many, then has them done.
+async fn measure_with(jobs: usize) -> anyhow::Result<Growth> {
     let ground = Ground::start(&directory()?.join("growth"), Fsync::Everysec)?;
     let mut fleet = Fleet::start(&ground, Make::Ours, Size { servers: 1, workers: 1 }).await?;
     // Only now is the type known to the server; then nobody works for a while.
@@ -63,24 +113,11 @@ async fn measure_with(jobs: usize, report: &mut Report) -> anyhow::Result<f64> {
     cpu.store += (all - so_far) * 1e6 / jobs as f64;
     let rewriting = (all - rewriting) * 1e6 / jobs as f64;
     let finished = (redis_bytes(&ground).await? - empty) / jobs as f64;
-    let row = |what: &str| format!("{what}, {jobs} queued");
-    report.figure_with_cpu('G', &row("processor time"), "us/job", &[cpu.sum()], Some(cpu));
-    report.figure('G', &row("Redis rewriting its log"), "us/job", &[rewriting]);
-    report.figure('G', &row("Redis, a queued job"), "bytes", &[live]);
-    report.figure('G', &row("Redis, a finished job"), "bytes", &[finished]);
-    let bound = Bound::at_most(None, Some(1000.0));
-    report.ratio('G', &row("bytes in Redis of a finished job"), &[finished], bound);
     let (server, worker) = fleet.memory()?;
     let (broker, redis) = (peak_memory(ground.broker_pid()?)?, peak_memory(ground.redis.pid())?);
-    let all = [("server", server), ("worker", worker), ("RabbitMQ", broker), ("Redis", redis)];
-    for (of, most) in all {
-        report.figure('G', &row(&format!("memory of {of}")), "MiB", &[most as f64 / MIB]);
-    }
-    let most = server.max(worker) as f64 / MIB;
-    let bound = Bound::at_most(Some(64.0), None);
-    report.ratio('G', &row("MiB of our largest process"), &[most], bound);
+    let memory = [server, worker, broker, redis].map(|bytes| bytes as f64 / MIB);
     fleet.stop().await?;
-    Ok(cpu.sum())
+    Ok(Growth { cpu, rewriting, bytes: [live, finished], memory })
 }
 
 /// What jobs take, without what connections do: their data, and the tables of the keys.
