@@ -18,6 +18,7 @@ local state, fence = seen[2], seen[4] or '0-'
 local attempt = number(seen[6])
 local at = now_ms()
 local starts = number(string.match(fence, '^%d+')) + 1
+-- Only a job that was started before can have been asked to stop, or left without an outcome.
 local is_cancel_asked, lost = false, 0
 if starts > 1 then
   local past = redis.call('HMGET', KEYS[1], 'cancel_requested', 'lost')
