@@ -3,6 +3,7 @@
 //! may do everything.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Context as _;
 use broker::definitions::{Definitions, User};
@@ -69,6 +70,7 @@ impl Ground {
         let free = ports::free(2)?;
         let redis = Redis::start_with_users(&directory.join("redis"), free[0], fsync, &users)?;
         log_as_shipped(&redis.url_of(STRANGER, PASSWORD))?;
+        go_first_as_shipped(redis.pid())?;
         let definitions = definitions.to_json().to_string();
         let rabbitmq = RabbitMq::start(&directory.join("rabbitmq"), free[1], &definitions, false)?;
         Ok(Self { rabbitmq, redis, directory: directory.to_owned() })
@@ -142,13 +144,37 @@ struct Section {
 
 /// Has Redis rewrite its log as with the configuration that is shipped.
 fn log_as_shipped(url: &str) -> anyhow::Result<()> {
-    let shipped = harness::workspace().join("deploy/redis/redis.conf");
-    let shipped = std::fs::read_to_string(shipped)?;
     let mut redis = redis::Client::open(url)?.get_connection()?;
     for name in ["auto-aof-rewrite-percentage", "auto-aof-rewrite-min-size", "rdbcompression"] {
-        let mut lines = shipped.lines().filter_map(|line| line.split_once(' '));
-        let (_, value) = lines.find(|line| line.0 == name).context(name)?;
+        let value = shipped("redis.conf", name, ' ')?;
         redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec(&mut redis)?;
     }
     Ok(())
+}
+
+/// Has Redis go before others as it is shipped. Who may not do that (root may) measures without:
+/// the report has Redis's niceness.
+fn go_first_as_shipped(pid: u32) -> anyhow::Result<()> {
+    let niceness = shipped("precedence.conf", "Nice", '=')?;
+    let mut command = Command::new("renice");
+    command.args(["-n", &niceness, "-p"]);
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        command.arg(thread?.file_name());
+    }
+    let output = command.output().context("renice")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        println!("Redis does not go before others: {}", said.trim());
+    }
+    Ok(())
+}
+
+/// A value of a file of `deploy/redis`.
+fn shipped(file: &str, name: &str, separator: char) -> anyhow::Result<String> {
+    let path = harness::workspace().join("deploy/redis").join(file);
+    let text = std::fs::read_to_string(path)?;
+    let mut lines = text.lines().filter_map(|line| line.split_once(separator));
+    let (_, value) =
+        lines.find(|line| line.0 == name).with_context(|| format!("{file}: {name}"))?;
+    Ok(value.to_owned())
 }

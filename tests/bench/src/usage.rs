@@ -28,15 +28,27 @@ pub fn cpu_seconds_with_children(pid: u32) -> anyhow::Result<f64> {
 
 /// Of a process, and of its children that have ended.
 fn times(pid: u32) -> anyhow::Result<[f64; 2]> {
+    let ticks = stat(pid, 11, 4)?;
+    let seconds = |of: &[f64]| of.iter().sum::<f64>() / TICKS_PER_SECOND;
+    Ok([seconds(&ticks[..2]), seconds(&ticks[2..])])
+}
+
+/// How much a process stands back behind others; one below zero goes before them.
+///
+/// # Errors
+/// There is no such process.
+pub fn niceness(pid: u32) -> anyhow::Result<f64> {
+    Ok(stat(pid, 16, 1)?[0])
+}
+
+/// Some numbers of `/proc/PID/stat`, counted from its third field, which is behind the name.
+fn stat(pid: u32, first: usize, count: usize) -> anyhow::Result<Vec<f64>> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name in parentheses may hold anything.
     let (_, rest) = stat.rsplit_once(')').context("/proc/…/stat")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks = |n: usize| -> anyhow::Result<f64> {
-        Ok(fields.get(n).context("/proc/…/stat")?.parse::<f64>()?)
-    };
-    let seconds = |user, system| anyhow::Ok((ticks(user)? + ticks(system)?) / TICKS_PER_SECOND);
-    Ok([seconds(11, 12)?, seconds(13, 14)?])
+    let wanted = fields.get(first..first + count).context("/proc/…/stat")?;
+    Ok(wanted.iter().map(|field| field.parse()).collect::<Result<_, _>>()?)
 }
 
 /// The most memory that a process has had so far, in bytes.

@@ -9,7 +9,7 @@ use crate::handlers::ALONE;
 use crate::report::{Bound, Report};
 use crate::stats::ratios;
 use crate::traffic::Answers;
-use crate::{Peers, Plan, directory};
+use crate::{Peers, Plan, directory, usage};
 
 const WHOLE: &str = "whole: receipt and event";
 pub(super) const BARE: &str = "without receipt and event";
@@ -32,6 +32,8 @@ const DRAMATIQ: &str = "Dramatiq";
 /// Something was lost, or a program fails.
 pub async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     let ground = Ground::start(&directory()?.join("throughput"), Fsync::Everysec)?;
+    let niceness = usage::niceness(ground.redis.pid())?;
+    report.machine.push(("Redis's niceness".to_owned(), niceness.to_string()));
     let new = Contestant::new;
     let alone =
         |name, answers, rate| Contestant { job_type: ALONE, ..new(name, Who::Ours(answers), rate) };
