@@ -88,7 +88,8 @@ redis/redis.conf | snapshots | s/^save .*/save 60 1/
 redis/replicated.conf | an unknown key | s/^min-replicas-to-write/min-replica-to-write/
 redis/replicated.conf | a write that no replica has | s/-to-write 1/-to-write 0/
 redis/precedence.conf | an unknown key | s/^Nice/Nicer/
-redis/precedence.conf | no niceness | s/^Nice=.*/Nice=first/
+redis/precedence.conf | an unknown value | s/^CPUWeight=.*/CPUWeight=first/
+redis/precedence.conf | behind others | s/^Nice=-/Nice=/
 redis/users.acl | an unknown category | s/+@read/+@raed/
 redis/users.acl | somebody without a name | $s/$/\nuser default on nopass ~* +@all/
 redis/users.acl | what scripts wrote is not loaded | s/^user default .*/user default off/

@@ -74,6 +74,7 @@ drop_in() {
     systemd-analyze verify --man=no "$over" 2>"$work/said" || true
     cat "$work/said"
     [ ! -s "$work/said" ]
+    grep -q '^Nice=-' "$dir/$2"
 }
 
 # golden SCHEMA KIND…: the golden messages of these kinds keep to it, also for this validator.

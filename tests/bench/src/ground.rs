@@ -13,6 +13,8 @@ use job::QueueName;
 use nodes::{Fsync, PASSWORD, RabbitMq, Redis, ports};
 use store::acl;
 
+use crate::usage;
+
 /// The client that submits.
 pub const CLIENT: &str = "shop";
 /// The user of everything that is not ours.
@@ -152,8 +154,8 @@ fn log_as_shipped(url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Has Redis go before others as it is shipped. Who may not do that (root may) measures without:
-/// the report has Redis's niceness.
+/// Has Redis go before others as it is shipped. Who may not do that (root may, and who has
+/// `CAP_SYS_NICE`) measures without, and is told so.
 fn go_first_as_shipped(pid: u32) -> anyhow::Result<()> {
     let niceness = shipped("precedence.conf", "Nice", '=')?;
     let mut command = Command::new("renice");
@@ -162,7 +164,7 @@ fn go_first_as_shipped(pid: u32) -> anyhow::Result<()> {
         command.arg(thread?.file_name());
     }
     let output = command.output().context("renice")?;
-    if !output.status.success() {
+    if usage::niceness(pid)?.to_string() != niceness {
         let said = String::from_utf8_lossy(&output.stderr);
         println!("Redis does not go before others: {}", said.trim());
     }
