@@ -4,7 +4,7 @@
 //! was demoted.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use job::TicketKey;
@@ -143,8 +143,8 @@ impl Store {
         self.deployment().lost_between
     }
 
-    fn deployment(&self) -> Deployment {
-        self.inner.deployment.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn deployment(&self) -> RwLockReadGuard<'_, Deployment> {
+        self.inner.deployment.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection of its own, for commands that block.
@@ -190,7 +190,7 @@ impl Store {
     async fn open(&self) -> Result<(MultiplexedConnection, u64), Error> {
         let mut connection = connect(&self.inner.client, &self.inner.settings, true).await?;
         let (mut generation, is_beside) = self.current(|it| (it.generation, it.is_open()));
-        let known = self.deployment();
+        let known = self.deployment().clone();
         if is_beside {
             if opening::run_id(&mut connection).await? == known.run_id {
                 return Ok((connection, generation));

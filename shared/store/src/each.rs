@@ -7,6 +7,9 @@ use crate::{Error, Store};
 
 /// So many jobs are in one call: Redis does nothing else meanwhile, for about a millisecond.
 const TOGETHER_MAX: usize = 32;
+/// So many arguments, and so many bytes of them, a job has without growing; most have fewer.
+const ARGS: usize = 64;
+const BYTES: usize = 512;
 
 /// What a script is to do with one job.
 pub(crate) struct JobCall {
@@ -19,7 +22,7 @@ pub(crate) struct JobCall {
 impl JobCall {
     /// A job of a slot, with its KEYS.
     pub(crate) fn new(slot: u16, keys: impl Into<Vec<String>>) -> Self {
-        Self { slot, keys: keys.into(), args: Cmd::new() }
+        Self { slot, keys: keys.into(), args: Cmd::with_capacity(ARGS, BYTES) }
     }
 
     /// Adds to its ARGV.
