@@ -53,6 +53,7 @@ compose/compose.yaml | capabilities are kept | s/  cap_drop: .*/  cap_drop: []/
 compose/compose.yaml | open to other machines | s/127.0.0.1:5672:5672/5672:5672/
 compose/compose.yaml | less time than a drain | s/stop_grace_period: 60s/stop_grace_period: 20s/
 compose/compose.yaml | a secret that nobody makes | s/secrets\/redis-secret/secrets\/redis-secrte/
+compose/compose.yaml | a cluster's definitions | s/one-node.json/definitions.json/
 compose/compose.yaml | a file that is not there | s/rabbitmq.conf:\/etc/rabbit.conf:\/etc/
 kubernetes/base/kustomization.yaml | an unknown key | s/^resources:/resouces:/
 kubernetes/base/kustomization.yaml | a file that is not there | s/- worker.yaml/- wroker.yaml/
@@ -99,6 +100,8 @@ rabbitmq/definitions.json | a password | 0,/"password_hash": ""/s//"password_has
 rabbitmq/definitions.json | an unknown kind of queue | 0,/"quorum"/s//"quorun"/
 rabbitmq/definitions.json | a text for a number | 0,/limit": [0-9]*/s//limit": "many"/
 rabbitmq/definitions.json | a client writes everywhere | s/"write": "^[^"]*submit.*"/"write": ".*"/
+rabbitmq/one-node.json | requests as in a cluster | s/"classic"/"quorum"/
+rabbitmq/one-node.json | jobs in a classic queue | s/"quorum"/"classic"/
 rabbitmq/rabbitmq.conf | an unknown key | s/^consumer_timeout/consumer_timout/
 rabbitmq/rabbitmq.conf | a wrong value | s/= pause_minority/= pause_minorty/
 rabbitmq/rabbitmq.conf | a message comes back too soon | s/^\(consumer_timeout =\) .*/\1 60000/

@@ -86,7 +86,7 @@ golden() {
     done
 }
 
-# Both nodes are started once for all of their files.
+# Both nodes are started once for all of their files, RabbitMQ once more for one-node.json.
 once() {
     if [ ! -e "$work/$1.passed" ]; then
         "$checks/$1.sh" "$dir" "$work/$1"
@@ -152,6 +152,10 @@ check() {
     rabbitmq/definitions.json)
         "$python" "$checks/rules.py" definitions "$dir/$1" "$root"
         once rabbitmq
+        ;;
+    rabbitmq/one-node.json)
+        "$python" "$checks/rules.py" definitions "$dir/$1" "$root"
+        CHECK_DEFINITIONS=one-node.json "$checks/rabbitmq.sh" "$dir" "$work/one-node"
         ;;
     rabbitmq/*) once rabbitmq ;;
     *)

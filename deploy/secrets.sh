@@ -5,7 +5,7 @@
 #
 #   amqp-url, redis-url (server-, worker-, shop-)  settings, read by COUNTERFOIL_…_FILE
 #   redis-secret                                   what tickets are derived from: back it up
-#   passwords.json                                 for RabbitMQ, beside definitions.json
+#   passwords.json                                 for RabbitMQ, beside its definitions
 #   users.acl                                      for Redis: users.acl with passwords
 #   redis-reader-password                          for the health check, and for people
 #

@@ -1,7 +1,8 @@
 #!/bin/sh
 # rabbitmq.sh DIR HERE [COMMAND…]: boots RabbitMQ with the files of DIR, under a name, on ports and
 # with data of its own in HERE, and looks at what it is then: its settings, queues and passwords.
-# COMMAND runs while it is up, with its port in CHECK_AMQP_PORT.
+# COMMAND runs while it is up, with its port in CHECK_AMQP_PORT. CHECK_DEFINITIONS is the file for a
+# broker of one node (one-node.json), if it is not that for a cluster (definitions.json).
 set -eu
 
 dir=$1
@@ -21,7 +22,10 @@ $("$(dirname "$0")/ports.py" 4)
 EOF
 
 # As docs/OPERATIONS.md says to place them.
-cp "$dir/rabbitmq/definitions.json" "$here/definitions.d/10-counterfoil.json"
+definitions=${CHECK_DEFINITIONS:-definitions.json}
+inquiry=quorum
+[ "$definitions" != one-node.json ] || inquiry=classic
+cp "$dir/rabbitmq/$definitions" "$here/definitions.d/10-counterfoil.json"
 cp "$secrets/passwords.json" "$here/definitions.d/20-passwords.json"
 cat >"$here/conf.d/90-private.conf" <<EOF
 listeners.tcp.default = 127.0.0.1:$amqp
@@ -96,7 +100,7 @@ control eval "
     [io:format(\"queue ~s ~w ~w~n\", [N, T, D]) || {N, T, D} <- lists:sort(Queues)],
     ok." >"$here/is"
 
-cat >"$here/wanted" <<'EOF'
+cat >"$here/wanted" <<EOF
 {consumer_timeout,1800000}
 {max_message_size,2097152}
 {disk_free_limit,[50,71,66]}
@@ -109,7 +113,7 @@ login shop ok
 login guest refused
 queue counterfoil.dead rabbit_quorum_queue true
 queue counterfoil.dropped rabbit_quorum_queue true
-queue counterfoil.inquiry rabbit_quorum_queue true
+queue counterfoil.inquiry rabbit_${inquiry}_queue true
 queue counterfoil.intake rabbit_quorum_queue true
 EOF
 failed=0

@@ -1,11 +1,12 @@
 //! The queue of requests, and what stands between a request and its answer.
 
-use harness::World;
+use harness::{Raw, World};
 use nodes::Fsync;
 use serde_json::json;
 
 use crate::commands::{Runner, commands_of};
 use crate::interleavings::not_pending;
+use crate::line::on_nodes_of_its_own;
 use crate::operate::{findings, run, with};
 
 const KEY: &str = "COUNTERFOIL_AMQP_INQUIRY_QUEUE_TYPE";
@@ -47,6 +48,38 @@ async fn the_queue_of_requests_may_be_a_classic_one() -> anyhow::Result<()> {
         assert_eq!(found.get("queue arguments").map(String::as_str), Some(level), "{printed:#?}");
     }
     Ok(server.stop().await?)
+}
+
+/// These private nodes are those of `counterfoil dev`.
+#[tokio::test]
+async fn a_persistent_question_outlives_the_death_of_a_broker_of_one_node() -> anyhow::Result<()> {
+    let mut world = World::new().await?;
+    let (mut nodes, client) = on_nodes_of_its_own(&mut world).await?;
+    client.close().await;
+    let amqp = broker::Settings { url: nodes.amqp_url("shop"), ..world.settings.amqp.clone() };
+    let listed = nodes.rabbitmq.control(&["list_queues", "name", "type"])?;
+    let classic = |line: &str| line.contains("counterfoil.inquiry") && line.contains("classic");
+    assert!(listed.lines().any(classic), "{listed}");
+
+    let server = world.server().await?;
+    let shop = Raw::connect(amqp.clone(), "shop").await?;
+    let mut inbox = shop.inbox("a").await?;
+    shop.submit_job("none.such", "A-1", &inbox.queue, &[], "1").await?;
+    inbox.next_of("receipt").await?;
+    server.stop().await?;
+    shop.ask("status", &inbox.queue, json!({ "job_id": "A-1" })).await?;
+    let nodes = tokio::task::spawn_blocking(move || {
+        nodes.rabbitmq.kill();
+        nodes.rabbitmq.start_again().map(|()| nodes)
+    });
+    let nodes = nodes.await??;
+    let server = world.server().await?;
+    let shop = Raw::connect(amqp, "shop").await?;
+    let status = shop.read(&inbox.queue).await?.next_of("status").await?;
+    assert_eq!(status.text("answer"), "found", "{}", status.body);
+    server.stop().await?;
+    tokio::task::spawn_blocking(move || nodes.stop()).await?;
+    Ok(())
 }
 
 /// On a connection that the registrar shares, the question would stand behind the submission whose

@@ -1,5 +1,6 @@
 //! Least rights: each user of RabbitMQ and Redis can do its part, and nothing else.
 
+use broker::topology::QueueType;
 use harness::{World, workspace};
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueDeclareOptions,
@@ -226,14 +227,18 @@ async fn server_and_worker_cannot_harm_what_is_not_theirs_in_redis() -> anyhow::
 /// them.
 #[test]
 fn the_shipped_users_and_rights_are_what_setup_prints() -> anyhow::Result<()> {
-    for (file, arguments) in [
-        ("deploy/rabbitmq/definitions.json", vec!["rabbitmq", "--client", "shop"]),
-        ("deploy/redis/users.acl", vec!["redis"]),
+    let rabbitmq = vec!["rabbitmq", "--client", "shop"];
+    let one_node = ("COUNTERFOIL_AMQP_INQUIRY_QUEUE_TYPE", QueueType::Classic.as_str());
+    for (file, set, arguments) in [
+        ("deploy/rabbitmq/definitions.json", None, rabbitmq.clone()),
+        ("deploy/rabbitmq/one-node.json", Some(one_node), rabbitmq),
+        ("deploy/redis/users.acl", None, vec!["redis"]),
     ] {
         let output = std::process::Command::new(harness::binary("counterfoil")?)
             .args(["setup", "--print"])
             .args(arguments)
             .env_clear()
+            .envs(set)
             .output()?;
         let printed = String::from_utf8(output.stdout)?;
         let path = workspace().join(file);

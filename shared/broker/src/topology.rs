@@ -60,7 +60,8 @@ pub enum QueueType {
     /// It syncs each message before it hands it over.
     #[default]
     Quorum,
-    /// Kept by one node, on disk. Quicker; where there is but one node nothing is lost by it.
+    /// Kept by one node, on disk. Quicker; where there is but one node nothing persistent is
+    /// lost by it.
     Classic,
 }
 

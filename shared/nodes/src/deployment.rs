@@ -47,7 +47,8 @@ impl Deployment {
             vhost: "/".to_owned(),
             users: users.collect(),
             queues: [QueueName::default()].into_iter().chain(queues.iter().cloned()).collect(),
-            inquiry: QueueType::default(),
+            // RabbitMQ has one node here: a quorum queue would keep nothing persistent more.
+            inquiry: QueueType::Classic,
         };
         let definitions = definitions.to_json().to_string();
         let acl = acl::render(prefix, Some(PASSWORD));

@@ -56,7 +56,11 @@ impl Raw {
         Self::connect(settings.amqp, &user).await
     }
 
-    pub(crate) async fn connect(settings: broker::Settings, user: &str) -> anyhow::Result<Self> {
+    /// A raw client of a user.
+    ///
+    /// # Errors
+    /// RabbitMQ cannot be reached.
+    pub async fn connect(settings: broker::Settings, user: &str) -> anyhow::Result<Self> {
         let connection = Connection::open(&settings, "a test").await?;
         let publisher = connection.publisher().await?;
         Ok(Self { connection, publisher, user: user.to_owned() })
