@@ -4,19 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use broker::topology;
-use futures_util::StreamExt as _;
 use harness::{Raw, World, eventually, start, within};
 use job::{QueueName, State};
-use lapin::options::{BasicConsumeOptions, BasicRejectOptions};
-use lapin::types::FieldTable;
 use nodes::shared::ADMINISTRATOR;
 use protocol::batch::{Entry, FROM_CLIENT};
 use protocol::{HeaderValue, Submissions, headers};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use worker::{Context, Failure, Json, Running};
-
-use crate::dead_letters::kept;
 
 pub(crate) const PING: &str = "order.ping";
 const PONG: &str = "order.pong";
@@ -111,7 +106,7 @@ async fn ready(shop: &Raw) -> anyhow::Result<u32> {
 }
 
 /// Waits until the work queue has so many messages.
-async fn until_ready(shop: &Raw, wanted: u32) -> anyhow::Result<()> {
+pub(crate) async fn until_ready(shop: &Raw, wanted: u32) -> anyhow::Result<()> {
     let look = || async { Ok((ready(shop).await? == wanted).then_some(())) };
     eventually(&format!("{wanted} work messages"), look).await
 }
@@ -128,7 +123,7 @@ pub(crate) async fn until_all(world: &World, ids: &[String], wanted: State) -> a
 }
 
 /// Nothing of the queue is left unsettled: what a worker holds returns when it ends.
-async fn end(shop: &Raw, worker: Running) -> anyhow::Result<()> {
+pub(crate) async fn end(shop: &Raw, worker: Running) -> anyhow::Result<()> {
     worker.stop().await?;
     assert_eq!(ready(shop).await?, 0, "a message was not settled");
     Ok(())
@@ -289,46 +284,6 @@ async fn short_jobs_of_two_types_travel_apart_so_that_each_worker_has_what_it_se
     first.assert_once(&pings);
     second.assert_once(&pongs);
     Ok(server.stop().await?)
-}
-
-/// The broker drops what came back too often. One of the jobs may be why, so they part.
-#[tokio::test]
-async fn what_the_broker_drops_of_several_jobs_comes_again_one_by_one() -> anyhow::Result<()> {
-    let world = World::new().await?;
-    let server = world.server().await?;
-    let runs = Runs::new(100);
-    runs.serve(&world, &[PING]).await?.stop().await?;
-    let shop = world.raw("shop").await?;
-    let mut dead = world.raw(ADMINISTRATOR).await?.read(topology::DEAD_QUEUE).await?;
-    let (ids, jobs) = pings(5);
-    submit(&shop, jobs).await?;
-    until_ready(&shop, 1).await?;
-    let about = reject_one(&world).await?;
-    until_ready(&shop, 5).await?;
-    let queue = QueueName::DEFAULT;
-    let reason = "dropped by the broker, and dispatched again";
-    kept(&mut dead, &about, [reason, topology::WORK, queue, ""]).await?;
-    let worker = runs.serve(&world, &[PING]).await?;
-    until_all(&world, &ids, State::Succeeded).await?;
-    end(&shop, worker).await?;
-    runs.assert_once(&ids);
-    Ok(server.stop().await?)
-}
-
-/// As the broker does it. Returns the message's identifier.
-async fn reject_one(world: &World) -> anyhow::Result<String> {
-    let url = world.amqp_url(ADMINISTRATOR);
-    let connection = lapin::Connection::connect(&url, Default::default()).await?;
-    let channel = connection.create_channel().await?;
-    let queue = topology::work_queue(&QueueName::default());
-    let (options, table) = (BasicConsumeOptions::default(), FieldTable::default());
-    let mut consumer = channel.basic_consume(queue.into(), "".into(), options, table).await?;
-    let next = within("a work message", consumer.next()).await?;
-    let delivery = next.ok_or_else(|| anyhow::anyhow!("the consumer has ended"))??;
-    delivery.reject(BasicRejectOptions { requeue: false }).await?;
-    let about = delivery.properties.message_id().as_ref().map(ToString::to_string);
-    connection.close(200, "".into()).await?;
-    Ok(about.unwrap_or_default())
 }
 
 /// All of them are parked, with the reason, and come again alone when there is room.

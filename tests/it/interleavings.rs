@@ -256,8 +256,8 @@ async fn h6_a_claim_honours_only_the_current_dispatch() -> anyhow::Result<()> {
         client: job::ClientName::parse("shop")?,
         job_id: job::JobId::parse("A-1")?,
     };
-    let number = store.redispatch(&name, 1, 60_000, b"1").await?;
-    assert_eq!(number, Some(2));
+    let taken = store.redispatch(&name, 1, 60_000, Some(b"1")).await?;
+    assert_eq!(taken, store::due::Redispatched::Under(2));
     let claim = |dispatch, nonce: &str| store::claim::Claim {
         name: name.clone(),
         job_type: job::JobType::parse("demo.echo").unwrap_or_else(|e| panic!("{e}")),

@@ -13,6 +13,7 @@ mod contract;
 mod dead_letters;
 mod differential;
 mod documents;
+mod dropped;
 mod duplicates;
 mod fences;
 mod foreign;

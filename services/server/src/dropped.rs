@@ -1,6 +1,6 @@
 //! Reads what the broker drops: a submission that its client let expire, a work message that came
 //! back too often. Neither is lost without a word: the first is recorded as refused, the second is
-//! dispatched again; a copy of either is kept for people.
+//! dispatched again, or the run that it started is watched; a copy of either is kept for people.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use faults::{Point, crash_point};
 use job::{ClientName, QueueName};
 use protocol::{Code, Refusal, WorkMessage, bundle, headers};
 use store::JobName;
+use store::due::Redispatched;
 
 use crate::Error;
 use crate::dispatch::{DISPATCH_AGAIN_MS, dispatch};
@@ -102,7 +103,8 @@ fn work_messages(links: &Links, delivery: &Delivery) -> Option<Vec<WorkMessage>>
 }
 
 /// Dispatches again what still waits for this message, each job alone: one of them may be what it
-/// came back for. Returns a letter for each.
+/// came back for. What runs already would not be brought back if its worker died. Returns a letter
+/// for each.
 async fn dispatch_again(
     links: &Links,
     publisher: &Publisher,
@@ -111,14 +113,16 @@ async fn dispatch_again(
     let (mut letters, mut numbers, mut again) = (Vec::new(), Vec::new(), Vec::new());
     for message in messages {
         let name = JobName { client: message.client.clone(), job_id: message.job_id.clone() };
-        let (number, body) = (message.dispatch, &message.body);
-        let taken = links.store.redispatch(&name, number, DISPATCH_AGAIN_MS, body).await?;
+        let gone = Some(&message.body[..]);
+        let taken =
+            links.store.redispatch(&name, message.dispatch, DISPATCH_AGAIN_MS, gone).await?;
         let reason = match taken {
-            Some(_) => "dropped by the broker, and dispatched again",
-            None => "dropped by the broker; the job had moved on",
+            Redispatched::Under(_) => "dropped by the broker, and dispatched again",
+            Redispatched::Watched => "dropped by the broker while the job ran",
+            Redispatched::Not => "dropped by the broker; the job had moved on",
         };
         letters.push(dead_work_message(&message, links.store.ticket_key(), reason));
-        if let Some(dispatch) = taken {
+        if let Redispatched::Under(dispatch) = taken {
             numbers.push((name, dispatch));
             again.push(WorkMessage { dispatch, ..message });
         }

@@ -14,6 +14,7 @@ use faults::{Point, crash_point};
 use job::{Event, QueueName, State};
 use protocol::{UnixMillis, WorkMessage};
 use store::change::{Change, Changed, Timer};
+use store::due::Redispatched;
 use store::lost::{OF_THE_RUN_AND_PAYLOAD, lost};
 use store::record::number;
 use store::{JobName, Record};
@@ -132,8 +133,8 @@ async fn act(
             }
         }
         Some(Step::DispatchAgain(seen)) => {
-            let number = links.store.redispatch(name, seen, DISPATCH_AGAIN_MS, &[]).await?;
-            if let (Some(number), Some(record)) = (number, record) {
+            let taken = links.store.redispatch(name, seen, DISPATCH_AGAIN_MS, None).await?;
+            if let (Redispatched::Under(number), Some(record)) = (taken, record) {
                 return work(links, name, &record, number).await;
             }
             // Its payload is in a work queue, or it has moved on.
@@ -266,7 +267,7 @@ async fn send(
 /// make what may have arrived worthless; their timers are for a scheduler that dies.
 async fn again_soon(links: &Links, numbers: &[(JobName, u64)]) {
     for (name, number) in numbers {
-        if let Err(error) = links.store.redispatch(name, *number, 0, &[]).await {
+        if let Err(error) = links.store.redispatch(name, *number, 0, None).await {
             tracing::debug!(%error, "jobs that are due are left to their timers");
             return;
         }

@@ -3,6 +3,7 @@
 use job::State;
 use protocol::UnixMillis;
 use store::JobName;
+use store::due::Redispatched;
 
 use crate::Model;
 use crate::following::first_of;
@@ -26,28 +27,43 @@ impl Model {
     }
 
     /// Gives a queued job that still carries the number that was seen its next one, and looks at it
-    /// again later. Without a payload there is nothing to send, so the number stays good.
+    /// again later. Without a payload there is nothing to send, so the number stays good. A run
+    /// whose message is gone is detached.
     pub fn redispatch(
         &mut self,
         name: &JobName,
         seen: u64,
         again_after_ms: u64,
-        payload: &[u8],
+        gone: Option<&[u8]>,
         at: UnixMillis,
-    ) -> Option<u64> {
+    ) -> Redispatched {
         self.expire(at);
-        let job = self.queued(name, seen)?;
-        if !payload.is_empty() {
+        let carries = |it: &&mut Standing| it.fields.count("dispatch") == seen;
+        let Some(job) = self.standings.get_mut(name).filter(carries) else {
+            return Redispatched::Not;
+        };
+        let is_running = job.is_in(State::Running);
+        let is_watched = job.fields.has("detached");
+        if !is_running && !job.is_in(State::Queued) || is_running && (gone.is_none() || is_watched)
+        {
+            return Redispatched::Not;
+        }
+        if let Some(payload) = gone {
             job.fields.put("payload", payload);
         }
+        if is_running {
+            job.fields.set("detached", 1);
+            job.timer = first_of(job.fields.number("lease_until"), job.fields.number("deadline"));
+            return Redispatched::Watched;
+        }
         if !job.fields.has("payload") {
-            return None;
+            return Redispatched::Not;
         }
         job.fields.set("dispatch", seen + 1);
         job.fields.set("dispatched_at", at.0);
         let again = at.0.saturating_add_unsigned(again_after_ms);
         job.timer = first_of(Some(again), job.fields.number("deadline"));
-        Some(seen + 1)
+        Redispatched::Under(seen + 1)
     }
 
     /// The broker has confirmed a dispatch: what is in the queue is not here. Whether that was the

@@ -9,6 +9,17 @@ use crate::reply::Reply;
 use crate::scripts::{self, Call};
 use crate::{Error, Store};
 
+/// What followed for a job whose work message has not arrived, or is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redispatched {
+    /// It waits, and is to be sent under this number.
+    Under(u64),
+    /// It runs, or its owner has died: from now on the scheduler watches its lease.
+    Watched,
+    /// It has moved on, or there is no payload to send.
+    Not,
+}
+
 impl Store {
     /// Jobs of a slot whose timer has run out, oldest first, and the store's time.
     ///
@@ -37,9 +48,9 @@ impl Store {
         Ok(self.timers(key, most).await?.1)
     }
 
-    /// Gives a queued job its next dispatch number and looks at it again later. `payload` is kept
-    /// until the dispatch is confirmed; empty if it is here already. `None` if the job has moved
-    /// on, or there is no payload.
+    /// Gives a queued job its next dispatch number and looks at it again later. If its message is
+    /// gone, `gone` is the payload that was in it: that is kept until the dispatch is confirmed,
+    /// and if the job runs the run is detached. Without it the payload must be here already.
     ///
     /// # Errors
     /// It is not known whether it has a new number; the next look will tell.
@@ -48,8 +59,8 @@ impl Store {
         name: &JobName,
         seen: u64,
         again_after_ms: u64,
-        payload: &[u8],
-    ) -> Result<Option<u64>, Error> {
+        gone: Option<&[u8]>,
+    ) -> Result<Redispatched, Error> {
         let keys = self.keys();
         let mut pipeline = Pipeline::new();
         Call::new(&scripts::REDISPATCH, &[&keys.job(name), &keys.due(keys.slot(name))])
@@ -57,10 +68,16 @@ impl Store {
             .arg(seen)
             .arg(again_after_ms)
             .arg(State::Queued.as_str())
-            .arg(payload)
+            .arg(State::Running.as_str())
+            .arg(u8::from(gone.is_some()))
+            .arg(gone.unwrap_or_default())
             .add_to(&mut pipeline);
         let reply = Reply::new(self.run(&pipeline).await?.pop().unwrap_or_default())?;
-        reply.optional(0).map(|_| reply.parse(0)).transpose()
+        Ok(match reply.word() {
+            "" => Redispatched::Not,
+            "watched" => Redispatched::Watched,
+            _ => Redispatched::Under(reply.parse(0)?),
+        })
     }
 
     /// The broker has confirmed these dispatches: payload and timer go.

@@ -44,7 +44,7 @@ pub(super) enum Call {
     Change(Box<Change>),
     Due(u16, usize),
     Untimed(JobName, UnixMillis),
-    Redispatch(JobName, u64, u64, &'static str),
+    Redispatch(JobName, u64, u64, Option<&'static str>),
     Dispatched(JobName, u64),
     Parked(u16, JobType, usize),
     Subscribe(JobName, Subscribe, &'static str),

@@ -162,7 +162,7 @@ async fn a_job_that_is_dispatched_again_is_still_looked_at_when_its_deadline_com
         name: 0,
         seen: Number::Current,
         again_after_ms: 10 * LONG_MS,
-        payload: "body",
+        gone: Some("body"),
     };
     let (record, twin, _node) = record(&[accepted(Some(When::Far)), again]).await?;
     let deadline = store::Record::instant(&record.deadline).unwrap_or_default();

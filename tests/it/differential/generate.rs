@@ -257,12 +257,13 @@ fn progressed((name, speaker, percent, note): (Name, Speaker, u8, &'static str))
 }
 
 fn redispatch() -> BoxedStrategy<Op> {
-    (name(), number(), select(vec![0, LONG_MS, 3 * LONG_MS]), select(vec!["", "body"]))
-        .prop_map(|(name, seen, again_after_ms, payload)| Op::Redispatch {
+    let gone = select(vec![None, Some(""), Some("body")]);
+    (name(), number(), select(vec![0, LONG_MS, 3 * LONG_MS]), gone)
+        .prop_map(|(name, seen, again_after_ms, gone)| Op::Redispatch {
             name,
             seen,
             again_after_ms,
-            payload,
+            gone,
         })
         .boxed()
 }

@@ -93,8 +93,8 @@ impl Call {
                 counted = Some(format!("{}", model.untimed(name, *seen_at)));
                 ("untimed", "()".to_owned())
             }
-            Self::Redispatch(name, seen, ms, payload) => {
-                let given = model.redispatch(name, *seen, *ms, payload.as_bytes(), at);
+            Self::Redispatch(name, seen, ms, gone) => {
+                let given = model.redispatch(name, *seen, *ms, gone.map(str::as_bytes), at);
                 ("redispatch", format!("{given:?}"))
             }
             Self::Dispatched(name, number) => {

@@ -52,8 +52,9 @@ impl Call {
             }
             Self::Due(slot, most) => format!("{:?}", store.due(*slot, *most).await?),
             Self::Untimed(name, at) => format!("{:?}", store.untimed(name, *at).await?),
-            Self::Redispatch(name, seen, ms, payload) => {
-                format!("{:?}", store.redispatch(name, *seen, *ms, payload.as_bytes()).await?)
+            Self::Redispatch(name, seen, ms, gone) => {
+                let gone = gone.map(str::as_bytes);
+                format!("{:?}", store.redispatch(name, *seen, *ms, gone).await?)
             }
             Self::Dispatched(name, number) => {
                 format!("{:?}", store.dispatched(&[(name.clone(), *number)]).await?)

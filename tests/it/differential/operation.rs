@@ -161,7 +161,7 @@ pub(super) enum Op {
         name: Name,
         seen: Number,
         again_after_ms: u64,
-        payload: &'static str,
+        gone: Option<&'static str>,
     },
     Dispatched {
         name: Name,

@@ -52,8 +52,8 @@ impl Twin {
             Op::Change { name: of, change } => self.change(of, &change),
             Op::Due { most } => Call::Due(slot(&0), most),
             Op::Untimed { name: of, seen_at } => Call::Untimed(name(of), self.instant(seen_at)),
-            Op::Redispatch { name: of, seen, again_after_ms, payload } => {
-                Call::Redispatch(name(of), self.number(of, seen), again_after_ms, payload)
+            Op::Redispatch { name: of, seen, again_after_ms, gone } => {
+                Call::Redispatch(name(of), self.number(of, seen), again_after_ms, gone)
             }
             Op::Dispatched { name: of, number } => {
                 Call::Dispatched(name(of), self.number(of, number))

@@ -23,7 +23,7 @@ const EXPECTED: &[(&str, &[&str], &[&str])] = &[
     ),
     ("beat", &["Held"], &["Lost"]),
     ("due", &["Some"], &["None"]),
-    ("redispatch", &["Some"], &["None"]),
+    ("redispatch", &["Under", "Watched"], &["Not"]),
     ("dispatched", &["true"], &["false"]),
     ("untimed", &["true"], &["false"]),
     ("refuse", &["true"], &["false"]),
