@@ -37,6 +37,9 @@ impl State {
                 to.push(Action::Look { job });
             }
         }
+        if self.timed.is_none() && !self.dropped.is_empty() {
+            to.push(Action::ReadDropped);
+        }
         match &self.timed {
             Some(timed) if timed.number.is_none() => to.push(Action::Act),
             Some(timed) if !timed.sent => to.push(Action::SendTimed),
@@ -170,6 +173,9 @@ impl State {
             let questions = 0..self.requests.len();
             to.extend(questions.map(|place| Action::Inquire { place, again: true }));
             to.extend((0..self.work.len()).map(|place| Action::Repeat { place }));
+        }
+        if left.dead_letters > 0 {
+            to.extend((0..self.work.len()).map(|place| Action::BrokerDrops { place }));
         }
         self.registrar_fails(to);
         for worker in 0..self.workers.len() {

@@ -30,6 +30,8 @@ pub struct Budget {
     pub cancels: u8,
     /// Deliveries that a crash of the inquiry doubles, and work messages that come twice.
     pub repeats: u8,
+    /// Work messages that the broker drops.
+    pub dead_letters: u8,
     /// Processes that die: registrar, worker, scheduler, notifier, client.
     pub crashes: u8,
     /// Connections that break while their process lives and goes on.
@@ -105,6 +107,9 @@ pub enum Mistake {
     /// A submission that is sent again after a loss makes its job look as if something had been
     /// heard of it, and is lost on the way.
     EpochInVain,
+    /// The broker drops the message of a run, and nobody watches the lease: if its worker is dead,
+    /// it runs for ever.
+    DroppedUnwatched,
 }
 
 impl Mistake {
@@ -129,5 +134,6 @@ impl Mistake {
         Self::LateConfirm,
         Self::EpochGivenTwice,
         Self::EpochInVain,
+        Self::DroppedUnwatched,
     ];
 }

@@ -70,6 +70,8 @@ pub enum Action {
     Beat { worker: usize, run: usize, detach: bool },
     WorkerLeaves { worker: usize, lives: bool },
     Repeat { place: usize },
+    BrokerDrops { place: usize },
+    ReadDropped,
     LeaseEnds { job: u8, owner_lives: bool },
     Look { job: u8 },
     Act,
@@ -188,6 +190,12 @@ impl State {
                 let copy = crate::state::Work { redelivered: false, ..self.work[place] };
                 self.work.push(copy);
             }
+            Action::BrokerDrops { place } => {
+                self.left.dead_letters -= 1;
+                let work = self.work.remove(place);
+                self.dropped.push(work);
+            }
+            Action::ReadDropped => self.read_dropped(protocol),
             Action::LeaseEnds { job, owner_lives } => {
                 self.left.lapses -= u8::from(owner_lives);
                 if let Some(Record::Job(job)) = &mut self.store.records[usize::from(job)] {

@@ -98,7 +98,7 @@ impl State {
             let runs = worker.runs.iter().filter_map(|run| run.delivery);
             claiming.into_iter().chain(worker.settling).chain(runs)
         });
-        self.work.iter().copied().chain(of_workers)
+        self.work.iter().chain(&self.dropped).copied().chain(of_workers)
     }
 
     fn is_in_the_line(&self, job: u8) -> bool {
@@ -194,6 +194,11 @@ pub const OF_THE_WORK: &[Sight] = &[
     }),
     ("a detached run is lost, and dispatched again", |_, state| {
         state.any_job(|job| job.state == JobState::Queued && job.lost > 0)
+    }),
+    ("a run whose message is gone is watched", |protocol, state| {
+        let has_dropped = state.left.dead_letters < protocol.bounds.budget.dead_letters;
+        let is_watched = state.any_job(|job| job.state == JobState::Running && job.detached);
+        has_dropped && is_watched && state.messages().next().is_none()
     }),
     ("attempts are used up", |_, state| state.any_job(|job| job.state == JobState::Failed)),
     ("an event is delivered twice, with one id", |_, state| {

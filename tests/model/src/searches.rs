@@ -41,6 +41,7 @@ const NONE: Budget = Budget {
     voids: 0,
     cancels: 0,
     repeats: 0,
+    dead_letters: 0,
     crashes: 0,
     disconnects: 0,
     hiccups: 0,
@@ -91,6 +92,11 @@ pub fn small() -> Vec<Search> {
             "work: a worker that dies, a lease that ends early, a claim that is not heard",
             work(Budget { crashes: 1, lapses: 1, hiccups: 1, ..NONE }),
             &["a dead worker's", "a run is detached"],
+        ),
+        of(
+            "work: a message that the broker drops, a worker that dies",
+            work(Budget { dead_letters: 1, crashes: 1, ..NONE }),
+            &["a run whose message", "a dead worker's"],
         ),
         of(
             "work: a connection that breaks, a job given back",
@@ -193,6 +199,11 @@ pub fn large() -> Vec<Search> {
             "work: a connection that breaks, a process that dies, a lease that ends early",
             work(Budget { disconnects: 1, crashes: 1, lapses: 1, ..NONE }),
             &["a superseded attempt", "a run is detached"],
+        ),
+        of(
+            "work: messages that the broker drops, processes that die, a lease that ends early",
+            work(Budget { dead_letters: 2, crashes: 2, lapses: 1, ..NONE }),
+            &["a run whose message", "a dead worker's"],
         ),
         of(
             "loss: and a process that dies, and a lease that ends early, and a question",

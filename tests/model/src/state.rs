@@ -244,6 +244,8 @@ pub struct State {
     pub former: Option<Registrar>,
     /// The work queue; in no order.
     pub work: Vec<Work>,
+    /// What the broker has dropped of it, until a server has read it.
+    pub dropped: Vec<Work>,
     /// The workers; in no order.
     pub workers: Vec<Worker>,
     /// The scheduler.
@@ -272,6 +274,7 @@ impl State {
             active: Registrar::default(),
             former: None,
             work: Vec::new(),
+            dropped: Vec::new(),
             workers: vec![Worker::default(); bounds.workers.into()],
             timed: None,
             left: bounds.budget,
@@ -332,6 +335,7 @@ impl State {
     /// One of the states that differ in names only: of workers, and of nonces.
     pub fn normal(mut self) -> Self {
         self.work.sort();
+        self.dropped.sort();
         self.requests.sort();
         let is_owner = |store: &Store, worker: usize| -> Vec<bool> {
             let owner = |job: u8| store.job(job).and_then(|job| job.owner);

@@ -255,6 +255,17 @@ impl Store {
         Some(job.dispatch)
     }
 
+    /// The same for a job whose message is gone; and if it runs, its lease is watched from now on.
+    pub fn gone(&mut self, job: u8, seen: u8, is_watched: bool) -> Option<u8> {
+        let record = self.job_mut(job).filter(|record| record.dispatch == seen)?;
+        let is_left = record.state == State::Running && is_watched && !record.detached;
+        if is_left || record.state == State::Queued {
+            (record.payload, record.timer) = (true, true);
+        }
+        record.detached |= is_left;
+        self.redispatch(job, seen)
+    }
+
     /// `dispatched.lua`: the broker has it. With `unclaimed`, only if nobody has claimed it since.
     pub fn dispatched(&mut self, job: u8, number: u8, unclaimed: bool) {
         if let Some(job) = self.job_mut(job)

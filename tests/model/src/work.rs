@@ -253,6 +253,16 @@ impl State {
         self.timed = Some(Timed { job, seen, number: Some(number), sent: false });
     }
 
+    /// A server reads what the broker has dropped. What it takes it sends as the scheduler does.
+    pub fn read_dropped(&mut self, protocol: &Protocol) {
+        let Some(work) = self.dropped.pop() else { return };
+        self.open(protocol);
+        let is_watched = !protocol.makes(Mistake::DroppedUnwatched);
+        let Some(seen) = self.store.job(work.job).cloned() else { return };
+        let number = self.store.gone(work.job, work.dispatch, is_watched);
+        self.taken(work.job, seen, number, protocol);
+    }
+
     /// The scheduler's message reaches the work queue.
     pub fn send_timed(&mut self) {
         let epoch = self.store.epoch;

@@ -53,6 +53,9 @@ fn where_it_shows(mistake: Mistake) -> (Bounds, &'static str) {
         Mistake::EpochInVain => {
             (bounds(1, Budget { losses: 1, syncs: 1, errors: 1, crashes: 2, ..none }), "I2")
         }
+        Mistake::DroppedUnwatched => {
+            (bounds(2, Budget { dead_letters: 1, crashes, ..none }), "I2 what waits or runs")
+        }
         Mistake::EpochGivenTwice => (bounds(2, Budget { losses: 2, syncs: 2, ..none }), "I"),
     }
 }
