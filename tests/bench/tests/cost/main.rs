@@ -141,4 +141,4 @@ async fn a_job_is_few_allocations() -> anyhow::Result<()> {
     server.stop().await?;
     Ok(())
 }
-const ALLOCATIONS_MAX: f64 = 520.0;
+const ALLOCATIONS_MAX: f64 = 480.0;
