@@ -124,7 +124,7 @@ async fn dispatch_again(
         letters.push(dead_work_message(&message, links.store.ticket_key(), reason));
         if let Redispatched::Under(dispatch) = taken {
             numbers.push((name, dispatch));
-            again.push(WorkMessage { dispatch, ..message });
+            again.push(WorkMessage { dispatch, epoch: links.store.epoch(), ..message });
         }
     }
     dispatch(links, publisher, again).await?;

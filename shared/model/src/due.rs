@@ -42,21 +42,20 @@ impl Model {
         let Some(job) = self.standings.get_mut(name).filter(carries) else {
             return Redispatched::Not;
         };
-        let is_running = job.is_in(State::Running);
-        let is_watched = job.fields.has("detached");
-        if !is_running && !job.is_in(State::Queued) || is_running && (gone.is_none() || is_watched)
-        {
-            return Redispatched::Not;
-        }
-        if let Some(payload) = gone {
-            job.fields.put("payload", payload);
-        }
-        if is_running {
-            job.fields.set("detached", 1);
-            job.timer = first_of(job.fields.number("lease_until"), job.fields.number("deadline"));
+        if job.is_in(State::Running) {
+            let Some(payload) = gone else { return Redispatched::Not };
+            if !job.fields.has("detached") {
+                job.fields.put("payload", payload);
+                job.fields.set("detached", 1);
+                let lease = job.fields.number("lease_until");
+                job.timer = first_of(lease, job.fields.number("deadline"));
+            }
             return Redispatched::Watched;
         }
-        if !job.fields.has("payload") {
+        if let Some(payload) = gone.filter(|_| job.is_in(State::Queued)) {
+            job.fields.put("payload", payload);
+        }
+        if !job.is_in(State::Queued) || !job.fields.has("payload") {
             return Redispatched::Not;
         }
         job.fields.set("dispatch", seen + 1);

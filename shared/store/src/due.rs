@@ -14,9 +14,9 @@ use crate::{Error, Store};
 pub enum Redispatched {
     /// It waits, and is to be sent under this number.
     Under(u64),
-    /// It runs, or its owner has died: from now on the scheduler watches its lease.
+    /// It runs, or its owner has died: the scheduler watches its lease.
     Watched,
-    /// It has moved on, or there is no payload to send.
+    /// It has moved on, or there is no payload to send, or it runs and its message is not gone.
     Not,
 }
 

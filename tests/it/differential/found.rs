@@ -107,6 +107,7 @@ pub(super) fn seldom() -> Vec<Vec<Op>> {
         vec![accepted(None), Op::Crowd { name: 0, requests: 101 }],
         vec![accepted(None), claimed(1), asked.clone(), failed(Event::Errored, cancelled)],
         vec![accepted(None), lost(1), asked, lost(2)],
+        vec![accepted(None), claimed(1), gone(), gone(), succeeded()],
         vec![accepted(None), lost(1), lost(2)],
         vec![accepted(None), claimed(1), kept.clone(), replay(), replay()],
         vec![
@@ -155,18 +156,43 @@ async fn no_report_token_is_stored_for_a_run_that_has_ended() -> anyhow::Result<
     Ok(())
 }
 
+/// Its run ends well.
+fn succeeded() -> Op {
+    match changed(Event::Succeeded, Timing::None, &[]) {
+        Op::Change { name, change } => {
+            let delete = store::lost::OF_THE_RUN_AND_PAYLOAD;
+            Op::Change { name, change: Changing { delete, ..change } }
+        }
+        other => other,
+    }
+}
+
+/// Its message is gone.
+fn gone() -> Op {
+    let (seen, again_after_ms) = (Number::Current, 10 * LONG_MS);
+    Op::Redispatch { name: 0, seen, again_after_ms, gone: Some("body") }
+}
+
 #[tokio::test]
 async fn a_job_that_is_dispatched_again_is_still_looked_at_when_its_deadline_comes()
 -> anyhow::Result<()> {
-    let again = Op::Redispatch {
-        name: 0,
-        seen: Number::Current,
-        again_after_ms: 10 * LONG_MS,
-        gone: Some("body"),
-    };
-    let (record, twin, _node) = record(&[accepted(Some(When::Far)), again]).await?;
+    let (record, twin, _node) = record(&[accepted(Some(When::Far)), gone()]).await?;
     let deadline = store::Record::instant(&record.deadline).unwrap_or_default();
     assert_eq!(twin.model.due(0, 10, deadline), [name(0)]);
+    Ok(())
+}
+
+/// The end of a first run looks for little of what later runs have.
+#[tokio::test]
+async fn a_first_run_whose_message_was_gone_leaves_nothing_of_that_when_it_ends()
+-> anyhow::Result<()> {
+    let (running, twin, _node) = record(&[accepted(None), claimed(1), gone()]).await?;
+    let lease_end = store::Record::instant(&running.lease_until).unwrap_or_default();
+    assert_eq!(running.detached.as_deref(), Some("1"));
+    assert_eq!(twin.model.due(0, 10, lease_end), [name(0)]);
+    let (ended, twin, _node) = record(&[accepted(None), claimed(1), gone(), succeeded()]).await?;
+    assert_eq!((ended.state.as_deref(), ended.detached), (Some("succeeded"), None));
+    assert_eq!(twin.model.due(0, 10, lease_end), []);
     Ok(())
 }
 

@@ -37,9 +37,7 @@ impl State {
                 to.push(Action::Look { job });
             }
         }
-        if self.timed.is_none() && !self.dropped.is_empty() {
-            to.push(Action::ReadDropped);
-        }
+        self.dropped_is_read(false, to);
         match &self.timed {
             Some(timed) if timed.number.is_none() => to.push(Action::Act),
             Some(timed) if !timed.sent => to.push(Action::SendTimed),
@@ -50,6 +48,15 @@ impl State {
             let action =
                 if entry.sent { Action::SettleEvent { place } } else { Action::Notify { place } };
             to.push(action);
+        }
+    }
+
+    /// What it takes it sends as the scheduler does, who may be at another job meanwhile.
+    fn dropped_is_read(&self, again: bool, to: &mut Vec<Action>) {
+        for (place, work) in self.dropped.iter().enumerate() {
+            if self.timed.is_none() || self.is_running(work.job) {
+                to.push(Action::ReadDropped { place, again });
+            }
         }
     }
 
@@ -188,6 +195,7 @@ impl State {
             }
         }
         if left.crashes > 0 {
+            self.dropped_is_read(true, to);
             if self.timed.is_some() {
                 to.push(Action::SchedulerDies);
             }

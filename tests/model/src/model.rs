@@ -71,7 +71,7 @@ pub enum Action {
     WorkerLeaves { worker: usize, lives: bool },
     Repeat { place: usize },
     BrokerDrops { place: usize },
-    ReadDropped,
+    ReadDropped { place: usize, again: bool },
     LeaseEnds { job: u8, owner_lives: bool },
     Look { job: u8 },
     Act,
@@ -195,7 +195,10 @@ impl State {
                 let work = self.work.remove(place);
                 self.dropped.push(work);
             }
-            Action::ReadDropped => self.read_dropped(protocol),
+            Action::ReadDropped { place, again } => {
+                self.left.crashes -= u8::from(again);
+                self.read_dropped(place, again, protocol);
+            }
             Action::LeaseEnds { job, owner_lives } => {
                 self.left.lapses -= u8::from(owner_lives);
                 if let Some(Record::Job(job)) = &mut self.store.records[usize::from(job)] {

@@ -99,6 +99,16 @@ pub fn small() -> Vec<Search> {
             &["a run whose message", "a dead worker's"],
         ),
         of(
+            "work: a message that the broker drops, a connection that breaks, a job given back",
+            work(Budget { dead_letters: 1, disconnects: 1, lapses: 1, give_backs: 1, ..NONE }),
+            &["a run whose message", "a job ends and is told"],
+        ),
+        of(
+            "work: a message that the broker drops, a cancellation, a worker that dies",
+            work(Budget { dead_letters: 1, cancels: 1, crashes: 1, ..NONE }),
+            &["a run whose message"],
+        ),
+        of(
             "work: a connection that breaks, a job given back",
             work(Budget { disconnects: 1, give_backs: 1, ..NONE }),
             &["a work message is delivered again", "a job ends and is told"],
@@ -136,6 +146,11 @@ pub fn small() -> Vec<Search> {
         of(
             "loss: and detached runs, jobs given back",
             work(Budget { losses: 1, syncs: 1, detaches: 1, give_backs: 1, ..NONE }),
+            &["a loss is noticed"],
+        ),
+        of(
+            "loss: and a message that the broker drops, any process dies",
+            work(Budget { losses: 1, syncs: 1, dead_letters: 1, crashes: 1, ..NONE }),
             &["a loss is noticed"],
         ),
         of(

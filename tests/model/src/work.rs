@@ -253,9 +253,13 @@ impl State {
         self.timed = Some(Timed { job, seen, number: Some(number), sent: false });
     }
 
-    /// A server reads what the broker has dropped. What it takes it sends as the scheduler does.
-    pub fn read_dropped(&mut self, protocol: &Protocol) {
-        let Some(work) = self.dropped.pop() else { return };
+    /// A server reads what the broker has dropped; it comes `again` if it dies before it
+    /// acknowledges.
+    pub fn read_dropped(&mut self, place: usize, again: bool, protocol: &Protocol) {
+        let work = self.dropped[place];
+        if !again {
+            self.dropped.remove(place);
+        }
         self.open(protocol);
         let is_watched = !protocol.makes(Mistake::DroppedUnwatched);
         let Some(seen) = self.store.job(work.job).cloned() else { return };

@@ -4,7 +4,8 @@
 -- ARGV  1 member of sets   2 the number that was seen   3 ms until it is looked at again
 --       4 the word of a queued job   5 of a running one
 --       6 '1' if the message is gone, and this was in it: 7 payload
--- Returns  the new number | watched | nothing if the job has moved on, or there is no payload
+-- Returns  the new number | watched | nothing if the job has moved on, or there is no payload, or
+--          it runs and its message is not known to be gone
 -- Atomic because a worker may claim it, end it, or let its lease be watched, at the same time.
 -- Bounded by a constant.
 local seen = redis.call('HMGET', KEYS[1], 'state', 'dispatch', 'deadline', 'lease_until',
@@ -18,10 +19,12 @@ local function look(at)
 end
 
 if seen[1] == ARGV[5] then
-  if not is_gone or seen[5] then return false end
+  if not is_gone then return false end
   -- Its owner may be dead, and nobody would know: from now on the lease decides.
-  redis.call('HSET', KEYS[1], 'detached', 1, 'payload', ARGV[7])
-  look(tonumber(seen[4]) or 0)
+  if not seen[5] then
+    redis.call('HSET', KEYS[1], 'detached', 1, 'payload', ARGV[7])
+    look(tonumber(seen[4]) or 0)
+  end
   return 'watched'
 end
 
