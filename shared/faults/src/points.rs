@@ -66,7 +66,7 @@ points! {
     DroppedRead "registrar.dropped-read"
         "What the broker dropped is read; nothing is recorded."
     DroppedRecorded "registrar.dropped-recorded"
-        "It is recorded or dispatched again; it is not acknowledged."
+        "It is recorded, dispatched again, or its run is watched; it is not acknowledged."
 
     InquiryRead "inquiry.read"
         "Requests are read; nothing is done."
